@@ -47,7 +47,8 @@ function checkSegment(segment: string): void {
       `use at most ${MAX_SEGMENT_BYTES}`,
     );
   // Before the trailing-dot rule: git itself refuses these names, whatever they end in.
-  if (isGitDirectory(segment)) reject("git", `has the segment ${quote(segment)}, which git keeps for itself`, "rename it");
+  if (isGitDirectory(segment))
+    reject("git", `has the segment ${quote(segment)}, which git keeps for itself`, "rename it");
   if (/[. ]$/.test(segment))
     reject("trailing", `has the segment ${quote(segment)}, which ends in a dot or a space`, "rename it");
   if (isWindowsDevice(segment))
@@ -61,8 +62,10 @@ export function checkFilePath(path: string): void {
   const bytes = path.length > MAX_PATH_BYTES ? path.length : encodeUtf8(path).length;
   if (bytes > MAX_PATH_BYTES) reject("too_long", `has more than ${MAX_PATH_BYTES} bytes`, "shorten it");
   checkCharacters(path);
-  if (path.startsWith("/")) reject("absolute", "is absolute", "write it from the root of the repository, without a leading /");
-  if (/^[A-Za-z]:/.test(path)) reject("absolute", "starts with a drive letter", "write it from the root of the repository");
+  if (path.startsWith("/"))
+    reject("absolute", "is absolute", "write it from the root of the repository, without a leading /");
+  if (/^[A-Za-z]:/.test(path))
+    reject("absolute", "starts with a drive letter", "write it from the root of the repository");
   if (path !== path.normalize("NFC"))
     reject("normal_form", "is not in Unicode normal form C", "normalise it (NFC), as most systems do on their own");
   const segments = path.split("/");
@@ -81,7 +84,11 @@ export function checkPathSet(paths: Iterable<string>): void {
     const key = pathKey(path);
     const other = files.get(key);
     if (other !== undefined)
-      reject("clash", `${quote(path)} and ${quote(other)} are one file where case does not count`, "rename one of them");
+      reject(
+        "clash",
+        `${quote(path)} and ${quote(other)} are one file where case does not count`,
+        "rename one of them",
+      );
     files.set(key, path);
   }
   for (const [key, path] of files) {

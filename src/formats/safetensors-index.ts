@@ -14,7 +14,10 @@ export type SafetensorsIndex = {
   readonly totalSize: number | undefined;
 };
 
-export type IndexWarning = { readonly code: "st.index_total_size" | "st.index_unlisted_tensor"; readonly message: string };
+export type IndexWarning = {
+  readonly code: "st.index_total_size" | "st.index_unlisted_tensor";
+  readonly message: string;
+};
 
 const reject = (code: string, problem: string): never => {
   throw new FormatError(`st.index_${code}`, problem);
@@ -96,13 +99,19 @@ export function checkSafetensorsIndex(
       homes.set(name, shard);
       if (index.weightMap.has(name)) bytes += tensor.end - tensor.begin;
       else
-        warnings.push({ code: "st.index_unlisted_tensor", message: `${quote(shard)} holds ${quote(name)}, which the index does not list` });
+        warnings.push({
+          code: "st.index_unlisted_tensor",
+          message: `${quote(shard)} holds ${quote(name)}, which the index does not list`,
+        });
     }
   }
   for (const [name, shard] of index.weightMap) {
     if (homes.get(name) !== shard) reject("missing_tensor", `tensor ${quote(name)} is not in ${quote(shard)}`);
   }
   if (index.totalSize !== undefined && index.totalSize !== bytes)
-    warnings.push({ code: "st.index_total_size", message: `total_size is ${index.totalSize}, its tensors have ${bytes} bytes` });
+    warnings.push({
+      code: "st.index_total_size",
+      message: `total_size is ${index.totalSize}, its tensors have ${bytes} bytes`,
+    });
   return warnings;
 }

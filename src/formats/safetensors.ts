@@ -150,7 +150,8 @@ function readMetadata(scanner: JsonScanner): Map<string, string> {
   scanner.object((key) => {
     if (key === "__proto__") reject("metadata", "has the metadata key __proto__");
     const value = scanner.peek();
-    if (value !== '"' && value !== "") reject("metadata", `has a metadata value that is not a string, at ${quote(key)}`);
+    if (value !== '"' && value !== "")
+      reject("metadata", `has a metadata value that is not a string, at ${quote(key)}`);
     metadata.set(key, scanner.string());
   });
   return metadata;
@@ -164,7 +165,10 @@ function checkTensorSize(name: string, { dtype, shape, begin, end }: TensorInfo)
   // The product with the bits may pass 2^53 though the count does not, hence BigInt.
   const bits = BigInt(elementCount(shape)) * BigInt(DTYPE_BITS.get(dtype) ?? 0);
   if (bits !== BigInt(end - begin) * 8n)
-    reject("size", `tensor ${quote(name)} has ${end - begin} bytes, but shape [${shape}] of ${dtype} needs ${bits} bits`);
+    reject(
+      "size",
+      `tensor ${quote(name)} has ${end - begin} bytes, but shape [${shape}] of ${dtype} needs ${bits} bits`,
+    );
 }
 
 /** Throws unless the tensors cover the data without hole and overlap; returns where they end. */
@@ -183,7 +187,8 @@ function checkTiling(tensors: ReadonlyMap<string, TensorInfo>): number {
 export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number): SafetensorsHeader {
   const headerBytes = headerLength(bytes, fileSize);
   const header = bytes.subarray(LENGTH_BYTES, LENGTH_BYTES + headerBytes);
-  if (header.length !== headerBytes) throw new RangeError(`the header has ${headerBytes} bytes, ${header.length} were given`);
+  if (header.length !== headerBytes)
+    throw new RangeError(`the header has ${headerBytes} bytes, ${header.length} were given`);
   if (header[0] !== 0x7b) reject("json", "has a header that does not start with {");
   const text = decodeUtf8(header, "st.utf8", "has a header that is not UTF-8");
   const scanner = new JsonScanner(text, { syntax: "st.json", encoding: "st.utf8", duplicate: "st.duplicate" });
@@ -224,7 +229,11 @@ export type HeaderComparison = {
   /** Names in the first header that the second lacks, and the other way round. */
   readonly missing: readonly string[];
   readonly extra: readonly string[];
-  readonly shapes: readonly { readonly name: string; readonly expected: readonly number[]; readonly actual: readonly number[] }[];
+  readonly shapes: readonly {
+    readonly name: string;
+    readonly expected: readonly number[];
+    readonly actual: readonly number[];
+  }[];
   readonly dtypes: readonly { readonly name: string; readonly expected: string; readonly actual: string }[];
 };
 

@@ -29,7 +29,7 @@ const HEADER_NAME = /^[a-z][a-z0-9-]*$/;
 const OWN_HEADERS = new Set(["tree", "parent", "author", "committer"]);
 
 /** What git strips from both ends of a name or address. */
-const isCrud = (character: string): boolean => character <= " " || '.,:;<>"\\\''.includes(character);
+const isCrud = (character: string): boolean => character <= " " || ".,:;<>\"\\'".includes(character);
 
 function sanitize(text: string): string {
   const characters = [...text.toWellFormed()].filter((character) => character !== "\0");
@@ -60,8 +60,7 @@ function decodePerson(line: string): GitPerson {
   return { name, email, seconds: Number(seconds), timezone };
 }
 
-/** The content of the commit object. */
-export function encodeCommit(commit: GitCommit): Uint8Array {
+function commitText(commit: GitCommit): string {
   const lines = [`tree ${commit.tree}`, ...commit.parents.map((parent) => `parent ${parent}`)];
   lines.push(`author ${encodePerson(commit.author)}`, `committer ${encodePerson(commit.committer)}`);
   for (const [name, value] of commit.headers) {
@@ -69,10 +68,13 @@ export function encodeCommit(commit: GitCommit): Uint8Array {
       throw new FormatError("git.commit_header", `cannot hold the header ${quote(name)}`);
     lines.push(`${name} ${value.replaceAll("\n", "\n ")}`);
   }
-  // git refuses to read a message past a NUL, so two different commits would look alike.
+  // git reads a message only up to a NUL, so two different commits would look alike.
   if (commit.message.includes("\0")) throw new FormatError("git.message", "has a message with a NUL character");
-  return encodeUtf8(`${lines.join("\n")}\n\n${commit.message}`);
+  return `${lines.join("\n")}\n\n${commit.message}`;
 }
+
+/** The content of the commit object. */
+export const encodeCommit = (commit: GitCommit): Uint8Array => encodeUtf8(commitText(commit));
 
 export const commitId = (commit: GitCommit): GitId => objectId("commit", encodeCommit(commit));
 
@@ -116,6 +118,6 @@ export function decodeCommit(bytes: Uint8Array): GitCommit {
   const committer = decodePerson(need("committer"));
   const commit = { tree, parents, author, committer, headers, message: text.slice(gap + 2) };
   // Odd spellings (no space before `<`, leading zeros) would come back under another id: refuse them instead.
-  if (encodeUtf8(text).length !== encodeCommit(commit).length) throw new FormatError("git.commit", "is not in git's own form");
+  if (commitText(commit) !== text) throw new FormatError("git.commit", "is not in git's own form");
   return commit;
 }

@@ -1,12 +1,13 @@
 // Git LFS pointers: the small text that stands in a git tree for a large file.
-import { type Sha256, parseSha256 } from "../../ids";
+import { parseSha256, type Sha256 } from "../../ids";
 import { FormatError } from "../format-error";
 import { decodeUtf8 } from "../text";
 
 /** The specification's bound; a longer file is content, whatever it starts with. */
 export const MAX_POINTER_BYTES = 1024;
 const FIRST_LINE = "version https://git-lfs.github.com/spec/v1\n";
-const POINTER = /^version https:\/\/git-lfs\.github\.com\/spec\/v1\noid sha256:([0-9a-f]{64})\nsize (0|[1-9][0-9]{0,15})\n$/;
+const POINTER =
+  /^version https:\/\/git-lfs\.github\.com\/spec\/v1\noid sha256:([0-9a-f]{64})\nsize (0|[1-9][0-9]{0,15})\n$/;
 
 export type LfsPointer = { readonly sha256: Sha256; readonly size: number };
 
@@ -22,7 +23,10 @@ export function looksLikeLfsPointer(bytes: Uint8Array): boolean {
 /** Reads exactly the text that `encodeLfsPointer` writes. */
 export function parseLfsPointer(bytes: Uint8Array): LfsPointer {
   if (bytes.length > MAX_POINTER_BYTES)
-    throw new FormatError("lfs.pointer_too_large", `has ${bytes.length} bytes; an LFS pointer has at most ${MAX_POINTER_BYTES}`);
+    throw new FormatError(
+      "lfs.pointer_too_large",
+      `has ${bytes.length} bytes; an LFS pointer has at most ${MAX_POINTER_BYTES}`,
+    );
   const [, sha256, digits] = POINTER.exec(decodeUtf8(bytes, "lfs.pointer", "is not UTF-8")) ?? [];
   const size = Number(digits);
   if (sha256 === undefined || !Number.isSafeInteger(size))

@@ -96,7 +96,8 @@ function wildmatch(tokens: readonly Token[], text: string): boolean {
 function skipEmpty(tokens: readonly Token[], positions: Set<number>, atSegmentStart: boolean): Set<number> {
   for (const position of positions) {
     const kind = tokens[position]?.kind;
-    if (kind === "star" || kind === "anything" || (kind === "anyDirectories" && atSegmentStart)) positions.add(position + 1);
+    if (kind === "star" || kind === "anything" || (kind === "anyDirectories" && atSegmentStart))
+      positions.add(position + 1);
   }
   return positions;
 }

@@ -1,4 +1,5 @@
 // Git trees: one canonical encoding, so that equal folders have equal ids.
+import { Buffer } from "node:buffer";
 import { type GitId, parseGitId } from "../../ids";
 import { FormatError } from "../format-error";
 import { decodeUtf8, encodeUtf8, quote } from "../text";
@@ -14,20 +15,28 @@ const SLASH = 0x2f;
 const isTreeMode = (text: string): text is TreeMode => TREE_MODES.some((mode) => mode === text);
 
 function checkName(name: string): void {
-  if (name === "" || name === "." || name === ".." || name.toLowerCase() === ".git" || /[/\0]/.test(name))
+  if (
+    name === "" ||
+    name === "." ||
+    name === ".." ||
+    name.toLowerCase() === ".git" ||
+    /[/\0]/.test(name) ||
+    !name.isWellFormed()
+  )
     throw new FormatError("git.tree_name", `has the entry ${quote(name)}, a name git forbids`);
 }
 
+type SortKey = { readonly name: Uint8Array; readonly folder: boolean };
+
 /** Git orders names by bytes, a folder as if its name ended in a slash. */
-function compareEntries(a: { name: Uint8Array; folder: boolean }, b: { name: Uint8Array; folder: boolean }): number {
+function compareEntries(a: SortKey, b: SortKey): number {
   const shorter = Math.min(a.name.length, b.name.length);
   for (let at = 0; at < shorter; at++) {
     const difference = (a.name[at] ?? 0) - (b.name[at] ?? 0);
     if (difference !== 0) return difference;
   }
-  const next = (side: { name: Uint8Array; folder: boolean }): number =>
-    side.name[shorter] ?? (side.folder ? SLASH : 0);
-  return next(a) - next(b) || a.name.length - b.name.length;
+  const next = (side: SortKey): number => side.name[shorter] ?? (side.folder ? SLASH : 0);
+  return next(a) - next(b);
 }
 
 /** The content of the tree object. Entries may come in any order; two with one name are an error. */
@@ -49,7 +58,7 @@ export function encodeTree(entries: Iterable<TreeEntry>): Uint8Array {
     at += mode.length + 1;
     bytes.set(name, at);
     at += name.length + 1;
-    bytes.set(Uint8Array.fromHex(id), at);
+    bytes.set(Buffer.from(id, "hex"), at);
     at += ID_BYTES;
   }
   return bytes;
@@ -61,13 +70,17 @@ export const treeId = (entries: Iterable<TreeEntry>): GitId => objectId("tree", 
 export function decodeTree(bytes: Uint8Array): TreeEntry[] {
   const entries: TreeEntry[] = [];
   const names = new Set<string>();
-  let before: { name: Uint8Array; folder: boolean } | undefined;
+  let before: SortKey | undefined;
   let at = 0;
   while (at < bytes.length) {
     const space = bytes.indexOf(0x20, at);
     const end = space === -1 ? -1 : bytes.indexOf(0, space);
     if (end === -1 || end + 1 + ID_BYTES > bytes.length) throw new FormatError("git.tree", "ends inside an entry");
-    const mode = decodeUtf8(bytes.subarray(at, Math.min(space, at + 7)), "git.tree_mode", "has a mode that is not text");
+    const mode = decodeUtf8(
+      bytes.subarray(at, Math.min(space, at + 7)),
+      "git.tree_mode",
+      "has a mode that is not text",
+    );
     if (!isTreeMode(mode)) throw new FormatError("git.tree_mode", `has an entry of the unknown mode ${quote(mode)}`);
     const raw = bytes.subarray(space + 1, end);
     const name = decodeUtf8(raw, "git.tree_name", "has an entry whose name is not UTF-8");
@@ -78,7 +91,7 @@ export function decodeTree(bytes: Uint8Array): TreeEntry[] {
     if (before !== undefined && compareEntries(before, entry) >= 0)
       throw new FormatError("git.tree_order", `has the entry ${quote(name)} out of order`);
     before = entry;
-    const id = parseGitId(bytes.subarray(end + 1, end + 1 + ID_BYTES).toHex(), "object id");
+    const id = parseGitId(Buffer.from(bytes.subarray(end + 1, end + 1 + ID_BYTES)).toString("hex"), "object id");
     entries.push({ mode, name, id });
     at = end + 1 + ID_BYTES;
   }

@@ -108,7 +108,9 @@ describe("the shared index vectors", () => {
       }),
     );
     const check = () =>
-      checkSafetensorsIndex(parseSafetensorsIndex(new TextEncoder().encode(vector.text)), shards).map(({ code }) => code);
+      checkSafetensorsIndex(parseSafetensorsIndex(new TextEncoder().encode(vector.text)), shards).map(
+        ({ code }) => code,
+      );
     if (vector.ok) expect(check()).toEqual(vector.warnings);
     else expect(codeOf(check)).toBe(vector.code);
   });
@@ -153,12 +155,16 @@ describe("any header", () => {
 
   test("with flipped bytes is accepted or rejected with a code, never anything else", () => {
     fc.assert(
-      fc.property(tensors, fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 4 }), (list, edits) => {
-        const { header, size } = layOut(list);
-        const bytes = write(header, size);
-        for (const [at, value] of edits) bytes[at % bytes.length] = value;
-        expect(codeOf(() => parseSafetensorsHeader(bytes, bytes.length))).toMatch(/^(accepted|st\.[a-z0-9_]+)$/);
-      }),
+      fc.property(
+        tensors,
+        fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 4 }),
+        (list, edits) => {
+          const { header, size } = layOut(list);
+          const bytes = write(header, size);
+          for (const [at, value] of edits) bytes[at % bytes.length] = value;
+          expect(codeOf(() => parseSafetensorsHeader(bytes, bytes.length))).toMatch(/^(accepted|st\.[a-z0-9_]+)$/);
+        },
+      ),
       { numRuns: 500 },
     );
   });

@@ -1,0 +1,43 @@
+// Who is calling, and the one way to ask the policy: a denial is recorded and answered.
+import { HubError } from "../errors";
+import { deniedEvent } from "../events/trail";
+import type { Platform } from "../platform/platform";
+import { type Actor, type Request, decide } from "./policy";
+
+export type Caller = { readonly platform: Platform; readonly actor: Actor };
+
+/** What a refused request was aimed at, for the trail. */
+export type Target = { readonly subject: string; readonly scopeId: string | null };
+
+export const may = (caller: Caller, request: Request): boolean => decide(caller.actor, request).allow;
+
+/** @throws authentication_required | forbidden, after noting the attempt in the trail */
+export function authorize(caller: Caller, request: Request, target: Target): void {
+  const decision = decide(caller.actor, request);
+  if (decision.allow) return;
+  refuse(caller, request, target, decision.reason);
+  throw caller.actor.kind === "anonymous"
+    ? new HubError("authentication_required")
+    : new HubError("forbidden", { reason: decision.reason });
+}
+
+/** @throws repo_not_found: who may not read a repository does not learn that it exists */
+export function authorizeSight(caller: Caller, request: Request, target: Target): void {
+  const decision = decide(caller.actor, request);
+  if (decision.allow) return;
+  refuse(caller, request, target, decision.reason);
+  throw new HubError("repo_not_found");
+}
+
+function refuse(caller: Caller, request: Request, target: Target, reason: string): void {
+  const { platform, actor } = caller;
+  const purpose = request.action === "repo.use" ? { purpose: request.purpose } : {};
+  const event = deniedEvent(platform, actor, { ...target, action: request.action, ...purpose }, reason);
+  platform.defer(platform.events.record([event]));
+}
+
+/** The user behind the call. @throws authentication_required */
+export function requireUser(caller: Caller): Extract<Actor, { kind: "user" }> {
+  if (caller.actor.kind !== "user") throw new HubError("authentication_required");
+  return caller.actor;
+}

@@ -1,0 +1,138 @@
+// Who may do what, for which purpose: the only place that says yes or no, a pure function of what it is given.
+import type { JobId } from "../ids";
+
+export type Role = "read" | "write" | "admin";
+export type Scope = "read" | "write" | "admin";
+/** What weights or data are wanted for. */
+export type Purpose = "download" | "merge" | "evaluate" | "train";
+
+export type Actor =
+  | { readonly kind: "anonymous" }
+  | {
+      readonly kind: "user";
+      readonly id: string;
+      readonly name: string;
+      readonly isAdmin: boolean;
+      /** What the token allows at most. */
+      readonly scope: Scope;
+      readonly tokenName: string;
+      readonly memberships: readonly Membership[];
+    }
+  | { readonly kind: "job"; readonly id: JobId }
+  | { readonly kind: "hub" };
+
+export type Membership = { readonly orgId: string; readonly orgName: string; readonly orgFullname: string; readonly role: Role };
+
+export type Request =
+  | { readonly action: "repo.read"; readonly repo: RepoFacts }
+  | { readonly action: "repo.use"; readonly repo: RepoFacts; readonly purpose: Purpose }
+  | { readonly action: "repo.write" | "repo.delete"; readonly repo: RepoFacts }
+  | { readonly action: "repo.create"; readonly ownerId: string }
+  | { readonly action: "job.create" }
+  | { readonly action: "job.read" | "job.cancel"; readonly job: JobFacts }
+  | { readonly action: "job.work"; readonly job: JobFacts }
+  | { readonly action: "audit.read"; readonly scope: { readonly ownerId: string } | "hub" }
+  | { readonly action: "org.create" | "token.create" }
+  | { readonly action: "org.manage"; readonly orgId: string }
+  | { readonly action: "account.create" | "account.token.create" };
+
+export type Action = Request["action"];
+
+export type RepoFacts = { readonly ownerId: string; readonly private: boolean };
+export type JobFacts = {
+  readonly id: JobId;
+  readonly actorId: string;
+  readonly outputOwnerId: string | null;
+  readonly ended: boolean;
+};
+
+export type Decision = { readonly allow: true } | { readonly allow: false; readonly reason: string };
+
+const ALLOW: Decision = { allow: true };
+const deny = (reason: string): Decision => ({ allow: false, reason });
+
+const RANK: Record<Role, number> = { read: 1, write: 2, admin: 3 };
+
+export function decide(actor: Actor, request: Request): Decision {
+  switch (actor.kind) {
+    case "hub":
+      return ALLOW;
+    case "job":
+      return decideForJob(actor.id, request);
+    case "anonymous":
+      return (request.action === "repo.read" || request.action === "repo.use") && !request.repo.private
+        ? ALLOW
+        : deny("this needs a token");
+    case "user":
+      return decideForUser(actor, request);
+  }
+}
+
+/** A job's token opens that one job, while it runs. */
+function decideForJob(id: JobId, request: Request): Decision {
+  if (request.action !== "job.work") return deny("a job token opens only its own job's inputs and outputs");
+  if (request.job.id !== id) return deny("the token belongs to another job");
+  return request.job.ended ? deny("the job has ended") : ALLOW;
+}
+
+function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request): Decision {
+  const needed = NEEDED_SCOPE[request.action];
+  if (RANK[actor.scope] < RANK[needed]) return deny(`the token's scope is ${actor.scope}, this needs ${needed}`);
+  switch (request.action) {
+    case "repo.read":
+    case "repo.use":
+      return !request.repo.private || holds(actor, request.repo.ownerId, "read") ? ALLOW : deny("the repository is private");
+    case "repo.write":
+      return holds(actor, request.repo.ownerId, "write") ? ALLOW : deny("writing needs the role write in the owning namespace");
+    case "repo.delete":
+      return holds(actor, request.repo.ownerId, "admin") ? ALLOW : deny("deleting needs the role admin in the owning namespace");
+    case "repo.create":
+      return holds(actor, request.ownerId, "write") ? ALLOW : deny("creating needs the role write in that namespace");
+    case "job.create":
+    case "org.create":
+    case "token.create":
+      return ALLOW;
+    case "job.read":
+      return isParty(actor, request.job, "read") ? ALLOW : deny("only who started the job and members of its output's namespace see it");
+    case "job.cancel":
+      return isParty(actor, request.job, "admin") ? ALLOW : deny("only who started the job and admins of its output's namespace may cancel it");
+    case "job.work":
+      return deny("only the job's own token does its work");
+    case "audit.read":
+      if (request.scope === "hub") return actor.isAdmin ? ALLOW : deny("the hub's whole trail is for its administrators");
+      return holds(actor, request.scope.ownerId, "admin") ? ALLOW : deny("the trail is for admins of the namespace");
+    case "org.manage":
+      return holds(actor, request.orgId, "admin") ? ALLOW : deny("this needs the role admin in the organization");
+    case "account.create":
+    case "account.token.create":
+      return actor.isAdmin ? ALLOW : deny("only the hub's administrators may");
+  }
+}
+
+const NEEDED_SCOPE: Record<Action, Scope> = {
+  "repo.read": "read",
+  "repo.use": "read",
+  "repo.write": "write",
+  "repo.delete": "write",
+  "repo.create": "write",
+  "job.create": "write",
+  "job.read": "read",
+  "job.cancel": "write",
+  "job.work": "write",
+  "audit.read": "read",
+  "org.create": "admin",
+  "token.create": "admin",
+  "org.manage": "admin",
+  "account.create": "admin",
+  "account.token.create": "admin",
+};
+
+function holds(actor: Extract<Actor, { kind: "user" }>, ownerId: string, role: Role): boolean {
+  if (actor.isAdmin || actor.id === ownerId) return true;
+  const membership = actor.memberships.find((one) => one.orgId === ownerId);
+  return membership !== undefined && RANK[membership.role] >= RANK[role];
+}
+
+function isParty(actor: Extract<Actor, { kind: "user" }>, job: JobFacts, role: Role): boolean {
+  return actor.id === job.actorId || (job.outputOwnerId !== null && holds(actor, job.outputOwnerId, role));
+}

@@ -1,0 +1,29 @@
+// Keyed digests under the hub's secret: upload URLs and job tokens carry them, so that they need no row of their own.
+
+const encoder = new TextEncoder();
+const keys = new Map<string, Promise<CryptoKey>>();
+
+function keyOf(secret: string): Promise<CryptoKey> {
+  let key = keys.get(secret);
+  if (key === undefined) {
+    key = crypto.subtle.importKey("raw", encoder.encode(secret), { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
+    keys.set(secret, key);
+  }
+  return key;
+}
+
+/** HMAC-SHA256 of the parts, which are joined unambiguously; `purpose` keeps one use's signatures out of another's. */
+export async function sign(secret: string, purpose: string, ...parts: (string | number)[]): Promise<string> {
+  const mac = await crypto.subtle.sign("HMAC", await keyOf(secret), encoder.encode(JSON.stringify([purpose, ...parts])));
+  return Buffer.from(mac).toString("base64url");
+}
+
+/** In constant time. */
+export async function isSigned(secret: string, signature: string, purpose: string, ...parts: (string | number)[]): Promise<boolean> {
+  return crypto.subtle.verify(
+    "HMAC",
+    await keyOf(secret),
+    Buffer.from(signature, "base64url"),
+    encoder.encode(JSON.stringify([purpose, ...parts])),
+  );
+}

@@ -1,0 +1,54 @@
+// How rooms talk to D1: guarded batches that commit whole or not at all, and raw queries whose rows are checked.
+import { type SQL, sql } from "drizzle-orm";
+import type { BatchItem } from "drizzle-orm/batch";
+import type * as z from "zod";
+import type { HubError } from "../errors";
+import type { Db } from "../platform/platform";
+
+export type Statement = BatchItem<"sqlite">;
+
+/** A condition that must hold when the batch commits, and what to answer when it does not. */
+export type Guard = { readonly holds: SQL; readonly otherwise: () => HubError };
+
+/**
+ * Runs the statements as one transaction, if every guard holds at that moment: a guard that does not hold inserts NULL
+ * into a NOT NULL column, which rolls the batch back. @throws the error of the first guard that does not hold.
+ */
+export async function commitBatch(db: Db, guards: readonly Guard[], statements: readonly Statement[]): Promise<void> {
+  const checks = guards.map((guard) => db.run(sql`insert into guards (holds) select null where not (${guard.holds})`));
+  const [first, ...rest] = [...checks, ...statements];
+  if (first === undefined) return;
+  try {
+    await db.batch([first, ...rest]);
+  } catch (error) {
+    if (!isGuardFailure(error)) throw error;
+    for (const guard of guards) {
+      const row = await db.get<{ holds: number }>(sql`select (${guard.holds}) as holds`);
+      if (!row?.holds) throw guard.otherwise();
+    }
+    // The guard failed and holds again: someone else was between. The caller's view was stale either way.
+    const [guard] = guards;
+    throw guard === undefined ? error : guard.otherwise();
+  }
+}
+
+function isGuardFailure(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause)
+    if (cause.message.includes("guards.holds")) return true;
+  return false;
+}
+
+/** True when the failure is a UNIQUE constraint on these columns, as SQLite names them: `table.column`. */
+export function isUniqueViolation(error: unknown, columns: string): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause)
+    if (cause.message.includes(`UNIQUE constraint failed: ${columns}`)) return true;
+  return false;
+}
+
+/** Rows of a hand-written query, each checked against its schema. */
+export async function queryRows<T>(db: Db, schema: z.ZodType<T>, query: SQL): Promise<T[]> {
+  return (await db.all(query)).map((row) => schema.parse(row));
+}
+
+/** Parameter for bulk work: D1 binds at most 100 values, one JSON text carries any number of rows to `json_each`. */
+export const asJson = (rows: readonly unknown[]): string => JSON.stringify(rows);

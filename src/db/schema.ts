@@ -1,0 +1,299 @@
+// The tables of D1: the truth about everything but the bytes. Times are milliseconds since 1970 unless a name says otherwise.
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
+import type { AccountName, FilePath, GitId, JobId, RefName, RepoName, RepoType, Sha256 } from "../ids";
+
+/** Users and organizations share one namespace; a name once given stays taken (`deletedAt` keeps the row). */
+export const accounts = sqliteTable("accounts", {
+  id: text().primaryKey(),
+  kind: text({ enum: ["user", "org"] }).notNull(),
+  name: text().$type<AccountName>().notNull(),
+  nameKey: text("name_key").notNull().unique(),
+  fullname: text().notNull(),
+  email: text(),
+  isAdmin: integer("is_admin", { mode: "boolean" }).notNull().default(false),
+  createdAt: integer("created_at").notNull(),
+  deletedAt: integer("deleted_at"),
+});
+
+export const memberships = sqliteTable(
+  "memberships",
+  {
+    orgId: text("org_id").notNull(),
+    userId: text("user_id").notNull(),
+    role: text({ enum: ["read", "write", "admin"] }).notNull(),
+    createdAt: integer("created_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.orgId, t.userId] }), index("memberships_user").on(t.userId)],
+);
+
+export const tokens = sqliteTable(
+  "tokens",
+  {
+    id: text().primaryKey(),
+    accountId: text("account_id").notNull(),
+    name: text().notNull(),
+    /** SHA-256 of the token in hex: a token is 240 random bits, so no slow hash is needed. */
+    hash: text().notNull().unique(),
+    scope: text({ enum: ["read", "write", "admin"] }).notNull(),
+    createdAt: integer("created_at").notNull(),
+    expiresAt: integer("expires_at").notNull(),
+    /** Days since 1970: a finer grain would cost a write on every request. */
+    lastUsedDay: integer("last_used_day"),
+    revokedAt: integer("revoked_at"),
+  },
+  (t) => [index("tokens_account").on(t.accountId)],
+);
+
+export const repos = sqliteTable(
+  "repos",
+  {
+    id: text().primaryKey(),
+    type: text().$type<RepoType>().notNull(),
+    ownerId: text("owner_id").notNull(),
+    name: text().$type<RepoName>().notNull(),
+    nameKey: text("name_key").notNull(),
+    private: integer({ mode: "boolean" }).notNull(),
+    createdAt: integer("created_at").notNull(),
+    updatedAt: integer("updated_at").notNull(),
+  },
+  (t) => [uniqueIndex("repos_name").on(t.ownerId, t.type, t.nameKey), index("repos_updated").on(t.type, t.updatedAt)],
+);
+
+/** Branches, tags and pull request refs: the only mutable part of a repository's content; moved by compare-and-swap. */
+export const refs = sqliteTable(
+  "refs",
+  {
+    repoId: text("repo_id").notNull(),
+    name: text().$type<RefName>().notNull(),
+    target: text().$type<GitId>().notNull(),
+    updatedAt: integer("updated_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.name] })],
+);
+
+export const commits = sqliteTable(
+  "commits",
+  {
+    repoId: text("repo_id").notNull(),
+    id: text().$type<GitId>().notNull(),
+    tree: text().$type<GitId>().notNull(),
+    parents: text({ mode: "json" }).$type<GitId[]>().notNull(),
+    authorName: text("author_name").notNull(),
+    authorEmail: text("author_email").notNull(),
+    /** Seconds since 1970, as git stores it. */
+    authoredAt: integer("authored_at").notNull(),
+    message: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.id] })],
+);
+
+/**
+ * One row an entry of a git tree, keyed by the tree's id, so that commits share unchanged trees. Kept per repository:
+ * a SHA-1 collision made in one repository can't reach another.
+ */
+export const treeEntries = sqliteTable(
+  "tree_entries",
+  {
+    repoId: text("repo_id").notNull(),
+    tree: text().$type<GitId>().notNull(),
+    name: text().notNull(),
+    kind: text({ enum: ["file", "directory"] }).notNull(),
+    /** Git id of the subtree or blob; of the pointer blob where `lfs`. */
+    id: text().$type<GitId>().notNull(),
+    /** Of the file's real bytes; null for a directory. */
+    sha256: text().$type<Sha256>(),
+    size: integer().notNull(),
+    lfs: integer({ mode: "boolean" }).notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.tree, t.name] })],
+);
+
+export type Segment = { readonly key: string; readonly size: number; readonly sha256: Sha256 };
+
+/** Bytes by digest: verified before the row exists, never changed after. */
+export const contents = sqliteTable("contents", {
+  sha256: text().$type<Sha256>().primaryKey(),
+  size: integer().notNull(),
+  segments: text({ mode: "json" }).$type<Segment[]>().notNull(),
+  createdAt: integer("created_at").notNull(),
+});
+
+/** Which repository holds which bytes: knowing a digest gives no right to link it, holding it does. */
+export const repoContents = sqliteTable(
+  "repo_contents",
+  {
+    repoId: text("repo_id").notNull(),
+    sha256: text().$type<Sha256>().notNull(),
+    createdAt: integer("created_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.sha256] }), index("repo_contents_sha256").on(t.sha256)],
+);
+
+/** An open upload belongs to one repository or to one job. */
+export const uploads = sqliteTable(
+  "uploads",
+  {
+    id: text().primaryKey(),
+    repoId: text("repo_id"),
+    jobId: text("job_id").$type<JobId>(),
+    sha256: text().$type<Sha256>().notNull(),
+    size: integer().notNull(),
+    partSize: integer("part_size").notNull(),
+    createdAt: integer("created_at").notNull(),
+    expiresAt: integer("expires_at").notNull(),
+    /** Kept until it expires, so that a client that repeats its last request is answered again. */
+    completedAt: integer("completed_at"),
+  },
+  (t) => [index("uploads_expiry").on(t.expiresAt)],
+);
+
+export const uploadParts = sqliteTable(
+  "upload_parts",
+  {
+    uploadId: text("upload_id").notNull(),
+    number: integer().notNull(),
+    key: text().notNull(),
+    size: integer().notNull(),
+    sha256: text().$type<Sha256>().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.uploadId, t.number] })],
+);
+
+export const jobStates = ["queued", "running", "publishing", "succeeded", "failed", "cancelled"] as const;
+export type JobState = (typeof jobStates)[number];
+export type JobKind = "merge" | "evaluate" | "train";
+
+export const jobs = sqliteTable(
+  "jobs",
+  {
+    id: text().$type<JobId>().primaryKey(),
+    kind: text().$type<JobKind>().notNull(),
+    state: text().$type<JobState>().notNull(),
+    /** Fences the compute service's work: only the newest attempt may report. */
+    attempt: integer().notNull().default(1),
+    actorId: text("actor_id").notNull(),
+    /** `<actor>:<Idempotency-Key>`. */
+    requestKey: text("request_key").unique(),
+    requestSha256: text("request_sha256").$type<Sha256>().notNull(),
+    /** What was asked, as asked. */
+    request: text({ mode: "json" }).$type<unknown>().notNull(),
+    /** What the compute service gets: revisions resolved to inputs by digest. */
+    spec: text({ mode: "json" }).$type<unknown>().notNull(),
+    outputRepoId: text("output_repo_id"),
+    outputRef: text("output_ref").$type<RefName>(),
+    cancelRequested: integer("cancel_requested", { mode: "boolean" }).notNull().default(false),
+    progress: text({ mode: "json" }).$type<unknown>(),
+    /** What the compute service reported, kept until it is published. */
+    reported: text({ mode: "json" }).$type<unknown>(),
+    result: text({ mode: "json" }).$type<unknown>(),
+    error: text({ mode: "json" }).$type<unknown>(),
+    createdAt: integer("created_at").notNull(),
+    startedAt: integer("started_at"),
+    updatedAt: integer("updated_at").notNull(),
+    endedAt: integer("ended_at"),
+    deadlineAt: integer("deadline_at").notNull(),
+  },
+  (t) => [
+    index("jobs_actor").on(t.actorId, t.createdAt),
+    index("jobs_state").on(t.state, t.updatedAt),
+    index("jobs_output").on(t.outputRepoId, t.createdAt),
+  ],
+);
+
+export const jobInputs = sqliteTable(
+  "job_inputs",
+  {
+    jobId: text("job_id").$type<JobId>().notNull(),
+    name: text().notNull(),
+    repoId: text("repo_id").notNull(),
+    commitId: text("commit_id").$type<GitId>().notNull(),
+    path: text().$type<FilePath>().notNull(),
+    sha256: text().$type<Sha256>().notNull(),
+    size: integer().notNull(),
+    purpose: text({ enum: ["download", "merge", "evaluate", "train"] }).notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.jobId, t.name] })],
+);
+
+/** Bytes the compute service uploaded for a job: linked to a repository only when the job is published. */
+export const jobContents = sqliteTable(
+  "job_contents",
+  { jobId: text("job_id").$type<JobId>().notNull(), sha256: text().$type<Sha256>().notNull() },
+  (t) => [primaryKey({ columns: [t.jobId, t.sha256] })],
+);
+
+export const jobEvents = sqliteTable(
+  "job_events",
+  {
+    seq: integer().primaryKey({ autoIncrement: true }),
+    jobId: text("job_id").$type<JobId>().notNull(),
+    attempt: integer().notNull(),
+    /** The compute service's own number (a repeat is dropped); null for events of the edge. */
+    sourceSeq: integer("source_seq"),
+    at: integer().notNull(),
+    type: text().notNull(),
+    data: text({ mode: "json" }).$type<unknown>().notNull(),
+  },
+  (t) => [index("job_events_job").on(t.jobId, t.seq), uniqueIndex("job_events_source").on(t.jobId, t.attempt, t.sourceSeq)],
+);
+
+/** What a revision was made from. */
+export const lineage = sqliteTable(
+  "lineage",
+  {
+    repoId: text("repo_id").notNull(),
+    commitId: text("commit_id").$type<GitId>().notNull(),
+    ordinal: integer().notNull(),
+    relation: text({ enum: ["merge", "finetune", "dataset"] }).notNull(),
+    parentRepoId: text("parent_repo_id").notNull(),
+    parentCommitId: text("parent_commit_id").$type<GitId>().notNull(),
+    /** The parent's files that were used: path and SHA-256. */
+    files: text({ mode: "json" }).$type<{ path: FilePath; sha256: Sha256 }[]>().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.commitId, t.ordinal] }), index("lineage_parent").on(t.parentRepoId)],
+);
+
+export const evaluations = sqliteTable(
+  "evaluations",
+  {
+    id: text().primaryKey(),
+    jobId: text("job_id").$type<JobId>().notNull().unique(),
+    actorId: text("actor_id").notNull(),
+    modelRepoId: text("model_repo_id").notNull(),
+    modelCommitId: text("model_commit_id").$type<GitId>().notNull(),
+    datasetRepoId: text("dataset_repo_id").notNull(),
+    datasetCommitId: text("dataset_commit_id").$type<GitId>().notNull(),
+    split: text().notNull(),
+    /** SHA-256 of the canonical JSON of what makes the result repeatable: equal identity, comparable result. */
+    identity: text().$type<Sha256>().notNull(),
+    record: text({ mode: "json" }).$type<unknown>().notNull(),
+    createdAt: integer("created_at").notNull(),
+  },
+  (t) => [index("evaluations_model").on(t.modelRepoId, t.createdAt), index("evaluations_dataset").on(t.datasetRepoId, t.createdAt)],
+);
+
+/** The audit trail: CloudEvents fields, and who did what to which resource, for which purpose, with which decision. */
+export const events = sqliteTable(
+  "events",
+  {
+    seq: integer().primaryKey({ autoIncrement: true }),
+    id: text().notNull().unique(),
+    type: text().notNull(),
+    source: text().notNull(),
+    subject: text().notNull(),
+    time: integer().notNull(),
+    actor: text().notNull(),
+    action: text().notNull(),
+    /** Id of the repository or account whose admins may see the event; null where only the hub's administrators may. */
+    scopeId: text("scope_id"),
+    purpose: text(),
+    decision: text({ enum: ["allow", "deny"] }).notNull(),
+    reason: text(),
+    requestId: text("request_id").notNull(),
+    data: text({ mode: "json" }).$type<unknown>(),
+  },
+  (t) => [index("events_scope").on(t.scopeId, t.seq), index("events_actor").on(t.actor, t.seq)],
+);
+
+/** Never holds a row: a guard inserts NULL when its condition is false, which rolls its whole batch back. */
+export const guards = sqliteTable("guards", { holds: integer().notNull() });

@@ -1,0 +1,66 @@
+// Every error of the hub on one screen: code, status, message. Surfaces render it in their own protocol.
+
+const ERRORS = {
+  // Who is asking
+  invalid_credentials: [401, "Invalid credentials in Authorization header"],
+  authentication_required: [401, "This needs a token: send `Authorization: Bearer hf_…`."],
+  forbidden: [403, "You do not have the right to do this: {reason}."],
+  // What is asked for
+  repo_not_found: [404, "Repository not found"],
+  revision_not_found: [404, "Invalid rev id: {revision}"],
+  entry_not_found: [404, "Entry not found: {path}"],
+  account_not_found: [404, "No account is named {name}"],
+  job_not_found: [404, "No job has the id {id}"],
+  not_found: [404, "Nothing is served at this address"],
+  upload_not_found: [404, "No such upload is open: ask for a new one with the LFS batch call."],
+  // What stands in the way
+  repo_exists: [409, "You already created this {type} repo: {repo}"],
+  account_exists: [409, "The name {name} is taken"],
+  ref_exists: [409, "Reference {ref} already exists"],
+  already_bootstrapped: [409, "The administrator exists already: send `rotate: true` for a fresh token."],
+  idempotency_key_in_use: [409, "The first request with this Idempotency-Key is still being worked on"],
+  job_ended: [409, "The job has ended: {state}"],
+  ref_moved: [412, "The branch was updated since you opened this page. Please refresh and try again."],
+  // What was sent
+  invalid_request: [400, "{problem}"],
+  invalid_field: [422, "{field}: {problem}"],
+  idempotency_key_reused: [422, "This Idempotency-Key came before with another body: use a new key."],
+  invalid_path: [422, "{field}: {problem}"],
+  merge_mismatch: [422, "{field}: {problem}"],
+  invalid_weights: [422, "{field}: {problem}"],
+  invalid_ref: [400, "Invalid reference for a {kind}: {name}"],
+  protected_ref: [400, "Cannot delete {ref}"],
+  content_missing: [422, "{field}: no bytes with SHA-256 {sha256} were uploaded to this repository, and none that you can read holds them"],
+  digest_mismatch: [422, "The body's SHA-256 is {actual}, not the declared {expected}: nothing was stored."],
+  size_mismatch: [422, "The body has {actual} bytes, not the declared {expected}: nothing was stored."],
+  body_interrupted: [400, "The body ended early after {actual} of {expected} bytes: nothing was stored."],
+  length_required: [411, "Send Content-Length: {expected}"],
+  payload_too_large: [413, "{problem}"],
+  range_not_satisfiable: [416, "The range starts beyond the end of the {size} bytes"],
+  // What failed on our side
+  compute_unavailable: [503, "The compute service does not answer: {problem}"],
+  content_damaged: [500, "Stored bytes are missing or damaged"],
+  internal: [500, "Something failed on our side; the request id finds it in the log."],
+} as const satisfies Record<string, readonly [number, string]>;
+
+export type ErrorCode = keyof typeof ERRORS;
+export type ErrorFields = Record<string, string | number | boolean | null | undefined>;
+
+/** The one error type of the hub. `fields` fill the message and travel to clients that read structured errors. */
+export class HubError extends Error {
+  readonly code: ErrorCode;
+  readonly status: number;
+  readonly fields: ErrorFields;
+
+  constructor(code: ErrorCode, fields: ErrorFields = {}, options?: ErrorOptions) {
+    const [status, template] = ERRORS[code];
+    super(
+      template.replace(/\{(\w+)\}/g, (_, name: string) => String(fields[name] ?? "")),
+      options,
+    );
+    this.name = "HubError";
+    this.code = code;
+    this.status = status;
+    this.fields = fields;
+  }
+}

@@ -1,0 +1,381 @@
+// Commits: real git objects, made from changes, published by one guarded batch that moves a ref.
+import { and, eq, sql } from "drizzle-orm";
+import * as z from "zod";
+import { authorize, type Caller, may } from "../access/caller";
+import { type Guard, type Statement, asJson, commitBatch, queryRows } from "../db/client";
+import { commits, refs, repos } from "../db/schema";
+import { HubError } from "../errors";
+import { allowedEvent, eventStatement } from "../events/trail";
+import { blobId, commitId } from "../formats/git/objects";
+import { lfsPointer } from "../formats/git/lfs-pointer";
+import { type GitId, type RefName, type Sha256, parseFilePath, parseGitId, parseSha256 } from "../ids";
+import type { Db, Platform } from "../platform/platform";
+import { storeBytes } from "../store/contents";
+import { DEFAULT_ATTRIBUTES } from "./attributes";
+import { MAIN, type Repository, ownersOf, repoSubject } from "./repositories";
+import { type Change, type FileEntry, type LoadedEntry, type TreeRow, editTree, touchedDirectories } from "./tree-edit";
+
+export type Author = { readonly name: string; readonly email: string };
+
+export type CommitRequest = {
+  readonly ref: RefName;
+  readonly changes: readonly Change[];
+  readonly summary: string;
+  readonly description?: string;
+  /** Head that the caller has seen, 5 to 40 digits of it. */
+  readonly parent?: string;
+};
+
+/** A commit ready to be published: nothing is visible until its statements run under its guards. */
+export type PreparedCommit = {
+  readonly id: GitId;
+  readonly parent: GitId | null;
+  readonly guards: readonly Guard[];
+  readonly statements: readonly Statement[];
+  /** False when the tree is the parent's own: there is nothing to publish. */
+  readonly changesTree: boolean;
+};
+
+/** Two writers may both be late; more rounds than this is a storm, which the client should feel. */
+const MAX_ROUNDS = 8;
+/** D1 binds strings of at most 2 MB. */
+const ROWS_PER_STATEMENT = 2000;
+
+const hexId = z.string().transform((text) => parseGitId(text, "id"));
+
+/**
+ * Publishes a commit. With `parent`, a moved branch is refused (412); without, the changes are applied to whatever the head is then,
+ * so that racing writers follow each other instead of failing.
+ */
+export async function commit(caller: Caller, repo: Repository, request: CommitRequest): Promise<GitId> {
+  authorize(caller, { action: "repo.write", repo }, { subject: repoSubject(repo), scopeId: repo.ownerId });
+  const author = authorOf(caller);
+  for (let round = 1; ; round++) {
+    const prepared = await prepareCommit(caller, repo, request, author);
+    if (!prepared.changesTree && prepared.parent !== null) return prepared.parent;
+    try {
+      // Commit point: the batch that moves the ref. Before it there are blobs and content rows that no tree names.
+      await commitBatch(caller.platform.db, prepared.guards, prepared.statements);
+      return prepared.id;
+    } catch (error) {
+      const moved = error instanceof HubError && error.code === "ref_moved";
+      if (!moved || request.parent !== undefined || round === MAX_ROUNDS) throw error;
+    }
+  }
+}
+
+function authorOf(caller: Caller): Author {
+  const name = caller.actor.kind === "user" ? caller.actor.name : "hub";
+  return { name, email: `${name}@users.noreply.localhost` };
+}
+
+export async function prepareCommit(caller: Caller, repo: Repository, request: CommitRequest, author: Author): Promise<PreparedCommit> {
+  const { platform } = caller;
+  const { db } = platform;
+  const head = await loadHead(db, repo.id, request);
+  const { root, rows } = editTree(head.entries, request.changes);
+  const now = platform.now();
+  const message = request.description ? `${request.summary}\n\n${request.description}\n` : `${request.summary}\n`;
+  const parents = head.commit === null ? [] : [head.commit];
+  const authoredAt = Math.floor(now / 1000);
+  const id = commitId({ tree: root, parents, author: { ...author, time: authoredAt }, message });
+  const contents = request.changes.flatMap((change) => (change.kind === "put" ? [change.file.sha256] : []));
+  return {
+    id,
+    parent: head.commit,
+    changesTree: root !== head.tree,
+    guards: [
+      {
+        holds: sql`exists (select 1 from repos where id = ${repo.id})`,
+        otherwise: () => new HubError("repo_not_found"),
+      },
+      {
+        holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${request.ref}) is ${head.commit}`,
+        otherwise: () => new HubError("ref_moved"),
+      },
+      {
+        holds: sql`not exists (select 1 from json_each(${asJson(contents)}) j where j.value not in (select sha256 from contents))`,
+        otherwise: () => new HubError("content_damaged"),
+      },
+    ],
+    statements: [
+      ...treeStatements(db, repo.id, rows),
+      ...linkContents(db, repo.id, contents, now),
+      ...commitRows(db, { repo, id, tree: root, parents, author, authoredAt, message, ref: request.ref, now }),
+      eventStatement(
+        db,
+        allowedEvent(platform, caller.actor, {
+          type: "ref.moved",
+          subject: repoSubject(repo),
+          action: "repo.write",
+          scopeId: repo.ownerId,
+          data: { ref: request.ref, oldSha: head.commit, newSha: id },
+        }),
+      ),
+    ],
+  };
+}
+
+const HeadRow = z.object({
+  commit_id: hexId.nullable(),
+  tree: hexId.nullable(),
+  directory: z.string().nullable(),
+  name: z.string().nullable(),
+  kind: z.enum(["file", "directory"]).nullable(),
+  id: hexId.nullable(),
+  sha256: z
+    .string()
+    .transform((text) => parseSha256(text, "sha256"))
+    .nullable(),
+  size: z.number().nullable(),
+  lfs: z.number().nullable(),
+});
+
+/** The head of a branch and the entries of every directory on the changed paths: one query whatever their depth. */
+async function loadHead(db: Db, repoId: string, request: CommitRequest) {
+  const touched = touchedDirectories(request.changes);
+  const rows = await queryRows(
+    db,
+    HeadRow,
+    sql`with recursive head as (
+        select r.target as commit_id, c.tree from refs r join commits c on c.repo_id = r.repo_id and c.id = r.target
+          where r.repo_id = ${repoId} and r.name = ${request.ref}),
+      walk (path, tree) as (
+        select '', tree from head
+        union all
+        select case w.path when '' then e.name else w.path || '/' || e.name end, e.id
+          from walk w join tree_entries e on e.repo_id = ${repoId} and e.tree = w.tree and e.kind = 'directory'
+          where case w.path when '' then e.name else w.path || '/' || e.name end in (select value from json_each(${asJson(touched)})))
+      select h.commit_id, h.tree, w.path as directory, e.name, e.kind, e.id, e.sha256, e.size, e.lfs
+        from head h join walk w left join tree_entries e on e.repo_id = ${repoId} and e.tree = w.tree`,
+  );
+  const [first] = rows;
+  const commit = first?.commit_id ?? null;
+  if (commit === null && request.ref !== MAIN) throw new HubError("revision_not_found", { revision: request.ref });
+  if (request.parent !== undefined && !(commit ?? "").startsWith(request.parent)) throw new HubError("ref_moved");
+  const entries: LoadedEntry[] = [];
+  for (const row of rows) {
+    if (row.directory === null || row.name === null || row.kind === null || row.id === null) continue;
+    if (row.kind === "directory") entries.push({ directory: row.directory, name: row.name, node: { kind: "directory", id: row.id } });
+    else if (row.sha256 !== null && row.size !== null)
+      entries.push({
+        directory: row.directory,
+        name: row.name,
+        node: { kind: "file", id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1 },
+      });
+  }
+  return { commit, tree: first?.tree ?? null, entries };
+}
+
+function treeStatements(db: Db, repoId: string, rows: readonly TreeRow[]): Statement[] {
+  return chunks(rows).map((chunk) =>
+    db.run(sql`insert or ignore into tree_entries (repo_id, tree, name, kind, id, sha256, size, lfs)
+      select ${repoId}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 from json_each(${asJson(
+        chunk.map(({ tree, name, node }) =>
+          node.kind === "file"
+            ? [tree, name, "file", node.id, node.sha256, node.size, node.lfs ? 1 : 0]
+            : [tree, name, "directory", node.id, null, 0, 0],
+        ),
+      )})`),
+  );
+}
+
+/** Makes the repository a holder of the bytes: from here on its readers may use them. */
+export function linkContents(db: Db, repoId: string, digests: readonly Sha256[], now: number): Statement[] {
+  return chunks(digests).map((chunk) =>
+    db.run(
+      sql`insert or ignore into repo_contents (repo_id, sha256, created_at) select ${repoId}, value, ${now} from json_each(${asJson(chunk)})`,
+    ),
+  );
+}
+
+type CommitRow = {
+  readonly repo: Pick<Repository, "id">;
+  readonly id: GitId;
+  readonly tree: GitId;
+  readonly parents: GitId[];
+  readonly author: Author;
+  readonly authoredAt: number;
+  readonly message: string;
+  readonly ref: RefName;
+  readonly now: number;
+};
+
+function commitRows(db: Db, row: CommitRow): Statement[] {
+  return [
+    db
+      .insert(commits)
+      .values({
+        repoId: row.repo.id,
+        id: row.id,
+        tree: row.tree,
+        parents: row.parents,
+        authorName: row.author.name,
+        authorEmail: row.author.email,
+        authoredAt: row.authoredAt,
+        message: row.message,
+      })
+      .onConflictDoNothing(),
+    db
+      .insert(refs)
+      .values({ repoId: row.repo.id, name: row.ref, target: row.id, updatedAt: row.now })
+      .onConflictDoUpdate({ target: [refs.repoId, refs.name], set: { target: row.id, updatedAt: row.now } }),
+    db.update(repos).set({ updatedAt: row.now }).where(eq(repos.id, row.repo.id)),
+  ];
+}
+
+function chunks<T>(rows: readonly T[]): T[][] {
+  const result: T[][] = [];
+  for (let i = 0; i < rows.length; i += ROWS_PER_STATEMENT) result.push(rows.slice(i, i + ROWS_PER_STATEMENT));
+  return result;
+}
+
+/** Rows of a new repository's first commit on `main`: `.gitattributes`, and a model card where a licence was chosen. */
+export async function initialCommit(caller: Caller, repo: Repository, license?: string): Promise<Statement[]> {
+  const { platform } = caller;
+  const texts: [string, string][] = [[".gitattributes", DEFAULT_ATTRIBUTES]];
+  if (license !== undefined) texts.push(["README.md", `---\nlicense: ${JSON.stringify(license)}\n---\n`]);
+  const files = await storeFiles(
+    platform,
+    texts.map(([, text]) => new TextEncoder().encode(text)),
+  );
+  const changes = texts.map(([path], i): Change => {
+    const file = files[i];
+    if (file === undefined) throw new HubError("internal");
+    return { kind: "put", path: parseFilePath(path, "path"), file, field: "path" };
+  });
+  const { root, rows } = editTree([], changes);
+  const now = platform.now();
+  const author = authorOf(caller);
+  const authoredAt = Math.floor(now / 1000);
+  const message = "initial commit\n";
+  const id = commitId({ tree: root, parents: [], author: { ...author, time: authoredAt }, message });
+  return [
+    ...treeStatements(platform.db, repo.id, rows),
+    ...linkContents(
+      platform.db,
+      repo.id,
+      files.map((file) => file.sha256),
+      now,
+    ),
+    ...commitRows(platform.db, { repo, id, tree: root, parents: [], author, authoredAt, message, ref: MAIN, now }),
+  ];
+}
+
+/** Stores regular files; their entries are ready for a tree. One D1 query for all. */
+export async function storeFiles(platform: Platform, files: readonly Uint8Array[]): Promise<FileEntry[]> {
+  const stored = await storeBytes(platform, files);
+  return stored.map(({ sha256, size }, i) => ({
+    kind: "file",
+    id: blobId(files[i] ?? new Uint8Array()),
+    sha256,
+    size,
+    lfs: false,
+  }));
+}
+
+export const lfsEntry = (sha256: Sha256, size: number): FileEntry => ({
+  kind: "file",
+  id: blobId(new TextEncoder().encode(lfsPointer(sha256, size))),
+  sha256,
+  size,
+  lfs: true,
+});
+
+const HeldRow = z.object({
+  sha256: z.string().transform((text) => parseSha256(text, "sha256")),
+  size: z.number(),
+  own: z.number(),
+  holders: z.string().nullable(),
+});
+const Holders = z.array(z.object({ ownerId: z.string(), private: z.number() }));
+
+/**
+ * Sizes of the bytes among `digests` that the caller may link into the repository: it holds them already, or the caller can read
+ * a repository that does. A digest alone opens nothing.
+ */
+export async function linkable(caller: Caller, repo: Repository, digests: readonly Sha256[]): Promise<Map<Sha256, number>> {
+  const rows = await queryRows(
+    caller.platform.db,
+    HeldRow,
+    sql`select k.sha256, k.size,
+        exists (select 1 from repo_contents h where h.repo_id = ${repo.id} and h.sha256 = k.sha256) as own,
+        (select json_group_array(json_object('ownerId', owner_id, 'private', private)) from (
+          select distinct r.owner_id, r.private from repo_contents h join repos r on r.id = h.repo_id
+            where h.sha256 = k.sha256 and (r.private = 0 or r.owner_id in (${ownersOf(caller)})) order by r.private limit 4)) as holders
+      from json_each(${asJson(digests)}) j join contents k on k.sha256 = j.value`,
+  );
+  const found = new Map<Sha256, number>();
+  for (const row of rows) {
+    const holders = row.holders === null ? [] : Holders.parse(JSON.parse(row.holders));
+    const readable = holders.some((one) =>
+      may(caller, { action: "repo.use", purpose: "download", repo: { ownerId: one.ownerId, private: one.private === 1 } }),
+    );
+    if (row.own === 1 || readable) found.set(row.sha256, row.size);
+  }
+  return found;
+}
+
+/** The commits reachable from one, newest first. */
+export async function listCommits(db: Db, repoId: string, from: GitId, page: { readonly offset: number; readonly limit: number }) {
+  const History = z.object({
+    id: hexId,
+    author_name: z.string(),
+    authored_at: z.number(),
+    message: z.string(),
+    total: z.number(),
+  });
+  return queryRows(
+    db,
+    History,
+    sql`with recursive history (id) as (
+        select ${from}
+        union
+        select p.value from history h join commits c on c.repo_id = ${repoId} and c.id = h.id join json_each(c.parents) p)
+      select c.id, c.author_name, c.authored_at, c.message, count(*) over () as total
+        from history h join commits c on c.repo_id = ${repoId} and c.id = h.id
+        order by c.authored_at desc, c.rowid desc limit ${page.limit} offset ${page.offset}`,
+  );
+}
+
+/** @throws ref_exists */
+export async function createRef(caller: Caller, repo: Repository, name: RefName, target: GitId): Promise<void> {
+  await moveRef(caller, repo, name, null, target);
+}
+
+/** @throws revision_not_found when there is no such ref */
+export async function deleteRef(caller: Caller, repo: Repository, name: RefName): Promise<void> {
+  if (name === MAIN) throw new HubError("protected_ref", { ref: name });
+  const { db } = caller.platform;
+  const [row] = await db
+    .select({ target: refs.target })
+    .from(refs)
+    .where(and(eq(refs.repoId, repo.id), eq(refs.name, name)));
+  if (row === undefined) throw new HubError("revision_not_found", { revision: name });
+  await moveRef(caller, repo, name, row.target, null);
+}
+
+/** Creates, moves or deletes a ref by compare-and-swap. */
+async function moveRef(caller: Caller, repo: Repository, name: RefName, from: GitId | null, to: GitId | null): Promise<void> {
+  const { platform, actor } = caller;
+  const { db } = platform;
+  const target = { subject: repoSubject(repo), scopeId: repo.ownerId };
+  authorize(caller, { action: "repo.write", repo }, target);
+  const unmoved = {
+    holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${from}`,
+    otherwise: () => (from === null ? new HubError("ref_exists", { ref: name }) : new HubError("ref_moved")),
+  };
+  const event = allowedEvent(platform, actor, {
+    ...target,
+    type: "ref.moved",
+    action: "repo.write",
+    data: { ref: name, oldSha: from, newSha: to },
+  });
+  await commitBatch(db, [unmoved], [
+    to === null
+      ? db.delete(refs).where(and(eq(refs.repoId, repo.id), eq(refs.name, name)))
+      : db.insert(refs).values({ repoId: repo.id, name, target: to, updatedAt: platform.now() }),
+    eventStatement(db, event),
+  ]);
+}
+

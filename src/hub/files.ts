@@ -1,0 +1,122 @@
+// Files at a commit: listing directories, looking up paths, reading bytes.
+import { type SQL, sql } from "drizzle-orm";
+import * as z from "zod";
+import { asJson, queryRows } from "../db/client";
+import { type GitId, type Sha256, parseSha256 } from "../ids";
+import type { Db } from "../platform/platform";
+import { EntryNotFound, type Snapshot, gitIdColumn } from "./repositories";
+
+export type Entry =
+  | { readonly kind: "directory"; readonly path: string; readonly id: GitId }
+  | {
+      readonly kind: "file";
+      readonly path: string;
+      readonly id: GitId;
+      readonly sha256: Sha256;
+      readonly size: number;
+      readonly lfs: boolean;
+    };
+
+/** Directories on the way to the cursor come before it and count towards the recursion's limit: at most one a level. */
+const MAX_DEPTH = 33;
+
+const EntryRow = z.object({
+  path: z.string(),
+  kind: z.enum(["file", "directory"]),
+  id: gitIdColumn,
+  sha256: z
+    .string()
+    .transform((text) => parseSha256(text, "sha256"))
+    .nullable(),
+  size: z.number(),
+  lfs: z.number(),
+});
+
+function entryOf(row: z.output<typeof EntryRow>): Entry {
+  const { path, id } = row;
+  return row.kind === "directory" || row.sha256 === null
+    ? { kind: "directory", path, id }
+    : { kind: "file", path, id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1 };
+}
+
+export type TreePage = { readonly path: string; readonly recursive: boolean; readonly after?: string; readonly limit: number };
+
+/** Tree ids along a path: the row at depth `n` is the directory that the first n segments name. */
+const walkTo = (snapshot: Snapshot, path: string): SQL => sql`
+  down (depth, kind, id) as (
+    select 0, 'directory', ${snapshot.tree}
+    union all
+    select d.depth + 1, e.kind, e.id from down d join json_each(${asJson(path === "" ? [] : path.split("/"))}) s on s.key = d.depth
+      join tree_entries e on e.repo_id = ${snapshot.repo.id} and e.tree = d.id and e.name = s.value where d.kind = 'directory')`;
+
+/**
+ * Entries below a directory in the order of their paths, from `after` (exclusive) on; directories come too. One query, whose work follows
+ * the page and not the tree: the recursion pops paths in order and stops at the limit. @throws EntryNotFound
+ */
+export async function listTree(db: Db, snapshot: Snapshot, page: TreePage): Promise<Entry[]> {
+  const depth = page.path === "" ? 0 : page.path.split("/").length;
+  const prefix = page.path === "" ? "" : `${page.path}/`;
+  const after = page.after ?? "";
+  const { id: repoId } = snapshot.repo;
+  // A directory whose paths all lie before the cursor is not entered: they are below `path || '0'`, as '0' follows '/'.
+  const children = (tree: SQL, path: SQL): SQL => sql`
+    select ${path} || e.name, e.kind, e.id, e.sha256, e.size, e.lfs from tree_entries e
+      where e.repo_id = ${repoId} and e.tree = ${tree}
+        and (${path} || e.name > ${after} or (e.kind = 'directory' and ${page.recursive ? 1 : 0} and ${path} || e.name || '0' > ${after}))`;
+  const rows = await queryRows(
+    db,
+    EntryRow.partial().extend({ found: z.number() }),
+    sql`with recursive ${walkTo(snapshot, page.path)},
+      base as (select id from down where depth = ${depth} and kind = 'directory'),
+      listed (path, kind, id, sha256, size, lfs) as (
+        ${children(sql`(select id from base)`, sql`${prefix}`)}
+        ${
+          page.recursive
+            ? sql`union all
+        select l.path || '/' || e.name, e.kind, e.id, e.sha256, e.size, e.lfs
+          from listed l join tree_entries e on e.repo_id = ${repoId} and e.tree = l.id
+          where l.kind = 'directory'
+            and (l.path || '/' || e.name > ${after} or (e.kind = 'directory' and l.path || '/' || e.name || '0' > ${after}))`
+            : sql``
+        }
+        order by 1 limit ${page.limit + MAX_DEPTH})
+      select 1 as found, l.* from base b left join (select * from listed where path > ${after} limit ${page.limit}) l on 1 = 1`,
+  );
+  if (rows.length === 0) throw new EntryNotFound(snapshot, page.path);
+  return rows.flatMap((row) => (row.path === undefined || row.path === null ? [] : [entryOf(EntryRow.parse(row))]));
+}
+
+/** Every file of a commit, for callers that need all of them; `limit` bounds the answer. */
+export async function listFiles(db: Db, snapshot: Snapshot, limit: number): Promise<Extract<Entry, { kind: "file" }>[]> {
+  const rows = await queryRows(
+    db,
+    EntryRow,
+    sql`with recursive listed (path, kind, id, sha256, size, lfs) as (
+        select e.name, e.kind, e.id, e.sha256, e.size, e.lfs from tree_entries e where e.repo_id = ${snapshot.repo.id} and e.tree = ${snapshot.tree}
+        union all
+        select l.path || '/' || e.name, e.kind, e.id, e.sha256, e.size, e.lfs
+          from listed l join tree_entries e on e.repo_id = ${snapshot.repo.id} and e.tree = l.id where l.kind = 'directory'
+        order by 1)
+      select * from listed where kind = 'file' limit ${limit}`,
+  );
+  return rows.map(entryOf).filter((entry) => entry.kind === "file");
+}
+
+/** The entries at these paths; paths that name nothing are left out. One query. */
+export async function findEntries(db: Db, snapshot: Snapshot, paths: readonly string[]): Promise<Entry[]> {
+  const wanted = paths.map((path) => ({ path, segments: path.split("/") }));
+  const rows = await queryRows(
+    db,
+    EntryRow,
+    sql`with recursive wanted as (select value ->> 'path' as path, value -> 'segments' as segments, json_array_length(value, '$.segments') as depth
+        from json_each(${asJson(wanted)})),
+      walk (path, segments, depth, level, kind, id, sha256, size, lfs) as (
+        select path, segments, depth, 0, 'directory', ${snapshot.tree}, null, 0, 0 from wanted
+        union all
+        select w.path, w.segments, w.depth, w.level + 1, e.kind, e.id, e.sha256, e.size, e.lfs
+          from walk w join tree_entries e on e.repo_id = ${snapshot.repo.id} and e.tree = w.id and e.name = json_extract(w.segments, '$[' || w.level || ']')
+          where w.kind = 'directory' and w.level < w.depth)
+      select path, kind, id, sha256, size, lfs from walk where level = depth and level > 0 order by path`,
+  );
+  return rows.map(entryOf);
+}

@@ -1,0 +1,245 @@
+// Repositories: finding one, at a revision or down to a file of it, and listing them.
+import { type SQL, sql } from "drizzle-orm";
+import * as z from "zod";
+import { authorize, authorizeSight, type Caller, may } from "../access/caller";
+import type { Purpose } from "../access/policy";
+import { queryRows } from "../db/client";
+import { HubError } from "../errors";
+import {
+  type AccountName,
+  type FilePath,
+  type GitId,
+  type RefName,
+  type RepoId,
+  type RepoName,
+  type RepoType,
+  type Revision,
+  type Sha256,
+  isCommitPrefix,
+  isFullCommitId,
+  parseAccountName,
+  parseGitId,
+  parseRefName,
+  parseRepoName,
+  parseSha256,
+} from "../ids";
+
+export const MAIN = parseRefName("refs/heads/main", "ref");
+const HEAD = "HEAD";
+
+export type Repository = {
+  readonly id: string;
+  readonly type: RepoType;
+  readonly ownerId: string;
+  readonly owner: AccountName;
+  readonly name: RepoName;
+  readonly private: boolean;
+  readonly createdAt: number;
+  readonly updatedAt: number;
+};
+
+/** A repository at a commit. */
+export type Snapshot = { readonly repo: Repository; readonly commit: GitId; readonly tree: GitId; readonly committedAt: number };
+
+export const repoName = (repo: Pick<Repository, "owner" | "name">): string => `${repo.owner}/${repo.name}`;
+export const repoSubject = (repo: Pick<Repository, "type" | "owner" | "name">): string => `${repo.type}:${repoName(repo)}`;
+export const targetOf = (repo: Repository) => ({ subject: repoSubject(repo), scopeId: repo.ownerId });
+
+const accountNameColumn = z.string().transform((text) => parseAccountName(text, "owner"));
+const repoNameColumn = z.string().transform((text) => parseRepoName(text, "name"));
+export const gitIdColumn = z.string().transform((text) => parseGitId(text, "id"));
+const sha256Column = z.string().transform((text) => parseSha256(text, "sha256"));
+
+const repoColumns = {
+  repo_id: z.string(),
+  type: z.enum(["model", "dataset"]),
+  owner_id: z.string(),
+  owner: accountNameColumn,
+  name: repoNameColumn,
+  private: z.number(),
+  created_at: z.number(),
+  updated_at: z.number(),
+};
+const RepoRow = z.object(repoColumns);
+const SnapshotRow = z.object({
+  ...repoColumns,
+  commit_id: gitIdColumn.nullable(),
+  tree: gitIdColumn.nullable(),
+  authored_at: z.number().nullable(),
+});
+
+const repoOf = (row: z.output<typeof RepoRow>): Repository => ({
+  id: row.repo_id,
+  type: row.type,
+  ownerId: row.owner_id,
+  owner: row.owner,
+  name: row.name,
+  private: row.private === 1,
+  createdAt: row.created_at,
+  updatedAt: row.updated_at,
+});
+
+const selectRepo = sql`r.id as repo_id, r.type, r.owner_id, o.name as owner, r.name, r.private, r.created_at, r.updated_at`;
+const whereRepo = (id: RepoId): SQL =>
+  sql`o.name_key = ${id.owner.toLowerCase()} and r.type = ${id.type} and r.name_key = ${id.name.toLowerCase()}`;
+
+/** SQL for the commit that a revision names in repository `r`: a commit id, a full ref, a branch, a tag, a unique prefix of a commit id. */
+function commitNamed(revision: Revision): SQL {
+  if (revision === HEAD) return sql`(select target from refs where repo_id = r.id and name = ${MAIN})`;
+  if (isFullCommitId(revision)) return sql`(select id from commits where repo_id = r.id and id = ${revision})`;
+  const named = (ref: string): SQL => sql`(select target from refs where repo_id = r.id and name = ${ref})`;
+  const tries = [named(`refs/heads/${revision}`), named(`refs/tags/${revision}`)];
+  if (revision.startsWith("refs/")) tries.unshift(named(revision));
+  if (isCommitPrefix(revision))
+    tries.push(
+      sql`(select case when count(*) = 1 then min(id) end from commits where repo_id = r.id and id >= ${revision} and id < ${`${revision}g`})`,
+    );
+  return sql`coalesce(${sql.join(tries, sql`, `)})`;
+}
+
+/** The repository, if the caller may see it. One query. @throws repo_not_found */
+export async function findRepo(caller: Caller, id: RepoId): Promise<Repository> {
+  const [row] = await queryRows(
+    caller.platform.db,
+    RepoRow,
+    sql`select ${selectRepo} from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}`,
+  );
+  return sighted(caller, row && repoOf(row), id);
+}
+
+export async function findRepoById(caller: Caller, repoId: string): Promise<Repository> {
+  const [row] = await queryRows(
+    caller.platform.db,
+    RepoRow,
+    sql`select ${selectRepo} from repos r join accounts o on o.id = r.owner_id where r.id = ${repoId}`,
+  );
+  return sighted(caller, row && repoOf(row), { type: "model" });
+}
+
+function sighted(caller: Caller, repo: Repository | undefined, id: { readonly type: RepoType }): Repository {
+  if (repo === undefined) throw new HubError("repo_not_found", { type: id.type });
+  authorizeSight(caller, { action: "repo.read", repo }, targetOf(repo));
+  return repo;
+}
+
+/** A repository at a revision. One query. @throws repo_not_found | revision_not_found */
+export async function findSnapshot(caller: Caller, id: RepoId, revision: Revision): Promise<Snapshot> {
+  const [row] = await queryRows(
+    caller.platform.db,
+    SnapshotRow,
+    sql`with found as (
+        select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)})
+      select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id`,
+  );
+  return snapshotOf(caller, row, id, revision);
+}
+
+function snapshotOf(caller: Caller, row: z.output<typeof SnapshotRow> | undefined, id: RepoId, revision: Revision): Snapshot {
+  const repo = sighted(caller, row && repoOf(row), id);
+  if (row === undefined || row.commit_id === null || row.tree === null)
+    throw new HubError("revision_not_found", { revision });
+  return { repo, commit: row.commit_id, tree: row.tree, committedAt: (row.authored_at ?? 0) * 1000 };
+}
+
+const SegmentsColumn = z
+  .string()
+  .transform((text) => z.array(z.object({ key: z.string(), size: z.number(), sha256: sha256Column })).parse(JSON.parse(text)));
+
+const LocatedRow = SnapshotRow.extend({
+  kind: z.enum(["file", "directory"]).nullable(),
+  id: gitIdColumn.nullable(),
+  sha256: sha256Column.nullable(),
+  size: z.number().nullable(),
+  lfs: z.number().nullable(),
+  segments: SegmentsColumn.nullable(),
+});
+
+export type LocatedFile = {
+  readonly snapshot: Snapshot;
+  readonly path: FilePath;
+  /** Git id of the blob; of the pointer for an LFS file. */
+  readonly id: GitId;
+  readonly sha256: Sha256;
+  readonly size: number;
+  readonly lfs: boolean;
+  readonly segments: readonly { readonly key: string; readonly size: number; readonly sha256: Sha256 }[];
+};
+
+/** The 404 of a path carries the commit, which clients cache the absence under. */
+export class EntryNotFound extends HubError {
+  constructor(
+    readonly snapshot: Snapshot,
+    path: string,
+  ) {
+    super("entry_not_found", { path });
+  }
+}
+
+/**
+ * A file at a revision, for a purpose: repository, ref, tree walk and content in one query.
+ * @throws repo_not_found | revision_not_found | EntryNotFound | forbidden
+ */
+export async function findFile(
+  caller: Caller,
+  id: RepoId,
+  revision: Revision,
+  path: FilePath,
+  purpose: Purpose,
+): Promise<LocatedFile> {
+  const segments = path.split("/");
+  const [row] = await queryRows(
+    caller.platform.db,
+    LocatedRow,
+    sql`with recursive found as (
+        select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}),
+      top as (select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id),
+      walk (depth, kind, id, sha256, size, lfs) as (
+        select 0, 'directory', tree, null, 0, 0 from top where tree is not null
+        union all
+        select w.depth + 1, e.kind, e.id, e.sha256, e.size, e.lfs
+          from walk w join json_each(${JSON.stringify(segments)}) s on s.key = w.depth
+          join tree_entries e on e.repo_id = (select repo_id from top) and e.tree = w.id and e.name = s.value
+          where w.kind = 'directory')
+      select top.*, w.kind, w.id, w.sha256, w.size, w.lfs, k.segments
+        from top left join walk w on w.depth = ${segments.length} left join contents k on k.sha256 = w.sha256`,
+  );
+  const snapshot = snapshotOf(caller, row, id, revision);
+  const { repo } = snapshot;
+  authorize(caller, { action: "repo.use", repo, purpose }, targetOf(repo));
+  if (row === undefined || row.kind !== "file" || row.id === null) throw new EntryNotFound(snapshot, path);
+  if (row.sha256 === null || row.size === null || row.segments === null) throw new HubError("content_damaged");
+  return { snapshot, path, id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1, segments: row.segments };
+}
+
+export type RepoQuery = {
+  readonly type: RepoType;
+  readonly search?: string;
+  readonly author?: string;
+  readonly before?: { readonly updatedAt: number; readonly id: string };
+  readonly limit: number;
+};
+
+/** Repositories the caller may see, last changed first. The query preselects by namespace, the policy decides. */
+export async function listRepos(caller: Caller, query: RepoQuery): Promise<(Repository & { sha: GitId | null })[]> {
+  const conditions: SQL[] = [sql`r.type = ${query.type}`];
+  if (query.search !== undefined) conditions.push(sql`instr(lower(o.name || '/' || r.name), ${query.search.toLowerCase()}) > 0`);
+  if (query.author !== undefined) conditions.push(sql`o.name_key = ${query.author.toLowerCase()}`);
+  if (query.before !== undefined)
+    conditions.push(sql`(r.updated_at, r.id) < (${query.before.updatedAt}, ${query.before.id})`);
+  if (caller.actor.kind !== "user" || !caller.actor.isAdmin) conditions.push(sql`(r.private = 0 or r.owner_id in (${ownersOf(caller)}))`);
+  const rows = await queryRows(
+    caller.platform.db,
+    RepoRow.extend({ commit_id: gitIdColumn.nullable() }),
+    sql`select ${selectRepo}, (select target from refs where repo_id = r.id and name = ${MAIN}) as commit_id
+      from repos r join accounts o on o.id = r.owner_id where ${sql.join(conditions, sql` and `)}
+      order by r.updated_at desc, r.id desc limit ${query.limit}`,
+  );
+  return rows.map((row) => ({ ...repoOf(row), sha: row.commit_id })).filter((repo) => may(caller, { action: "repo.read", repo }));
+}
+
+/** Namespaces whose private repositories the caller may be able to read: narrows a query, decides nothing. */
+export function ownersOf(caller: Caller): SQL {
+  const { actor } = caller;
+  const ids = actor.kind === "user" ? [actor.id, ...actor.memberships.map((one) => one.orgId)] : [];
+  return sql`select value from json_each(${JSON.stringify(ids)})`;
+}

@@ -1,0 +1,125 @@
+// Applies a commit's changes to a git tree in memory: only the directories on changed paths are ever loaded.
+import { emptyTreeId, treeId } from "../formats/git/objects";
+import { HubError } from "../errors";
+import type { FilePath, GitId, Sha256 } from "../ids";
+
+export type FileEntry = {
+  readonly kind: "file";
+  readonly id: GitId;
+  readonly sha256: Sha256;
+  readonly size: number;
+  readonly lfs: boolean;
+};
+type Directory = { readonly kind: "directory"; readonly id: GitId | null; readonly children: Map<string, Node> | null };
+type Node = FileEntry | Directory;
+
+export type Change =
+  | { readonly kind: "put"; readonly path: FilePath; readonly file: FileEntry; readonly field: string }
+  | { readonly kind: "deleteFile" | "deleteFolder"; readonly path: FilePath; readonly field: string };
+
+/** One entry of a directory on a changed path, as loaded: `directory` is the path of the tree that holds it. */
+export type LoadedEntry = { readonly directory: string; readonly name: string; readonly node: FileEntry | { kind: "directory"; id: GitId } };
+
+export type TreeRow = { readonly tree: GitId; readonly name: string; readonly node: FileEntry | { kind: "directory"; id: GitId } };
+
+/** Paths of all directories that the changes touch, the root ("") included. */
+export function touchedDirectories(changes: readonly Change[]): string[] {
+  const touched = new Set([""]);
+  for (const { path } of changes)
+    for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) touched.add(path.slice(0, end));
+  return [...touched];
+}
+
+/**
+ * The tree after the changes, in their order: its id and the rows of every tree that is not among the loaded ones.
+ * @throws invalid_path where a file stands in a directory's place or two names differ only by case; entry_not_found for a deletion of nothing
+ */
+export function editTree(loaded: readonly LoadedEntry[], changes: readonly Change[]): { root: GitId; rows: TreeRow[] } {
+  const root = assemble(loaded);
+  const seen = new Set<string>();
+  for (const change of changes) {
+    const key = `${change.kind === "put" ? "put" : "delete"} ${change.path}`;
+    if (seen.has(key))
+      throw new HubError("invalid_path", { field: change.field, problem: `${change.path} comes twice in one commit: send each path once` });
+    seen.add(key);
+    apply(root, change);
+  }
+  const rows: TreeRow[] = [];
+  return { root: seal(root, rows)?.id ?? emptyTreeId, rows };
+}
+
+function assemble(loaded: readonly LoadedEntry[]): Map<string, Node> {
+  const byDirectory = new Map<string, Map<string, Node>>([["", new Map()]]);
+  const childrenOf = (path: string): Map<string, Node> => {
+    let children = byDirectory.get(path);
+    if (children === undefined) byDirectory.set(path, (children = new Map()));
+    return children;
+  };
+  for (const { directory, name, node } of loaded) childrenOf(directory).set(name, node.kind === "file" ? node : { ...node, children: null });
+  for (const [path, children] of byDirectory)
+    for (const [name, node] of children) {
+      const below = byDirectory.get(path === "" ? name : `${path}/${name}`);
+      if (node.kind === "directory" && below !== undefined) children.set(name, { ...node, children: below });
+    }
+  return childrenOf("");
+}
+
+function apply(root: Map<string, Node>, change: Change): void {
+  const names = change.path.split("/");
+  const last = names.pop() ?? "";
+  let directory = root;
+  for (const name of names) {
+    const next = directory.get(name);
+    if (next?.kind === "directory" && next.children !== null) directory = next.children;
+    else if (next === undefined && change.kind === "put") {
+      refuseCaseTwin(directory, name, change);
+      const children = new Map<string, Node>();
+      directory.set(name, { kind: "directory", id: null, children });
+      directory = children;
+    } else if (next?.kind === "file" && change.kind === "put")
+      throw new HubError("invalid_path", { field: change.field, problem: `${name} in ${change.path} is a file: delete it first` });
+    else throw new HubError("entry_not_found", { path: change.path });
+  }
+  const existing = directory.get(last);
+  if (change.kind === "put") {
+    if (existing?.kind === "directory")
+      throw new HubError("invalid_path", { field: change.field, problem: `${change.path} is a directory: delete it first` });
+    if (existing === undefined) refuseCaseTwin(directory, last, change);
+    directory.set(last, change.file);
+  } else {
+    if (existing === undefined || (change.kind === "deleteFolder" && existing.kind === "file"))
+      throw new HubError("entry_not_found", { path: change.path });
+    directory.delete(last);
+  }
+}
+
+const foldedNames = new WeakMap<Map<string, Node>, Map<string, string>>();
+
+/** Two names that differ only by case can't both be checked out on common file systems. */
+function refuseCaseTwin(directory: Map<string, Node>, name: string, change: Change): void {
+  let folded = foldedNames.get(directory);
+  if (folded === undefined) {
+    folded = new Map([...directory.keys()].map((one) => [one.toLowerCase(), one]));
+    foldedNames.set(directory, folded);
+  }
+  const twin = folded.get(name.toLowerCase());
+  if (twin !== undefined && twin !== name && directory.has(twin))
+    throw new HubError("invalid_path", { field: change.field, problem: `${name} differs from ${twin} only by case: use one spelling` });
+  folded.set(name.toLowerCase(), name);
+}
+
+/** Ids from the leaves up; directories that became empty vanish, as git has none. */
+function seal(children: Map<string, Node>, rows: TreeRow[]): { id: GitId } | null {
+  const entries: { name: string; node: FileEntry | { kind: "directory"; id: GitId } }[] = [];
+  for (const [name, node] of children) {
+    if (node.kind === "file") entries.push({ name, node });
+    else {
+      const sealed = node.children === null ? (node.id === null ? null : { id: node.id }) : seal(node.children, rows);
+      if (sealed !== null) entries.push({ name, node: { kind: "directory", id: sealed.id } });
+    }
+  }
+  if (entries.length === 0) return null;
+  const id = treeId(entries.map(({ name, node }) => ({ name, id: node.id, mode: node.kind === "file" ? "100644" : "40000" })));
+  for (const { name, node } of entries) rows.push({ tree: id, name, node });
+  return { id };
+}

@@ -1,0 +1,68 @@
+// The Cloudflare bindings behind the platform's interfaces.
+import { drizzle } from "drizzle-orm/d1";
+import { readConfig } from "../config";
+import * as schema from "../db/schema";
+import type { AuditEvent, BlobStore, ByteRange, Platform } from "./platform";
+
+export type Env = {
+  readonly DB: D1Database;
+  readonly BLOBS: R2Bucket;
+  readonly JOBS: Workflow<{ job: string; attempt: number }>;
+  readonly CLOCK: DurableObjectNamespace<import("./clock").Clock>;
+  readonly EVENT_BUFFER: DurableObjectNamespace<import("./event-buffer").EventBuffer>;
+};
+
+/** R2 deletes at most this many keys in one call. */
+const DELETE_BATCH = 1000;
+
+export function r2BlobStore(bucket: R2Bucket): BlobStore {
+  return {
+    async put(key, body, sha256) {
+      await bucket.put(key, body, sha256 === undefined ? {} : { sha256 });
+    },
+    async get(key: string, range?: ByteRange) {
+      const object = await bucket.get(key, range === undefined ? {} : { range });
+      return object === null ? null : object.body;
+    },
+    async has(key) {
+      return (await bucket.head(key)) !== null;
+    },
+    async delete(keys) {
+      for (let i = 0; i < keys.length; i += DELETE_BATCH) await bucket.delete(keys.slice(i, i + DELETE_BATCH));
+    },
+    async list(prefix, after) {
+      const page = await bucket.list(after === undefined ? { prefix } : { prefix, startAfter: after });
+      return page.objects.map((object) => object.key);
+    },
+  };
+}
+
+/** The id of a job's workflow instance: one an attempt, so that a lost instance can be replaced without a clash. */
+export const workflowId = (job: string, attempt: number): string => `${job}-${attempt}`;
+
+/** The event that tells a waiting workflow to look at its job again. */
+export const WAKE_EVENT = "job-changed";
+
+export function cloudflarePlatform(env: Env, requestId: string, defer: (work: Promise<unknown>) => void): Platform {
+  return {
+    db: drizzle(env.DB, { schema }),
+    blobs: r2BlobStore(env.BLOBS),
+    events: {
+      record: (events: readonly AuditEvent[]) => env.EVENT_BUFFER.get(env.EVENT_BUFFER.idFromName("hub")).record([...events]),
+    },
+    jobs: {
+      async start(job, attempt) {
+        await env.JOBS.create({ id: workflowId(job, attempt), params: { job, attempt } });
+        await env.CLOCK.get(env.CLOCK.idFromName("hub")).start();
+      },
+      async wake(job, attempt) {
+        const instance = await env.JOBS.get(workflowId(job, attempt));
+        await instance.sendEvent({ type: WAKE_EVENT, payload: {} });
+      },
+    },
+    config: readConfig(env),
+    now: () => Date.now(),
+    defer,
+    requestId,
+  };
+}

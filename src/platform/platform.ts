@@ -1,0 +1,59 @@
+// What the rooms may ask of the runtime: small interfaces, each with its consistency contract.
+import type { DrizzleD1Database } from "drizzle-orm/d1";
+import type { Config } from "../config";
+import type * as schema from "../db/schema";
+import type { JobId, Sha256 } from "../ids";
+
+export type Db = DrizzleD1Database<typeof schema>;
+
+export type ByteRange = { readonly offset: number; readonly length: number };
+
+/** Bytes by key. A write is durable and readable everywhere once `put` returns; nothing is ever overwritten with other bytes. */
+export type BlobStore = {
+  /** Stores exactly `size` bytes. With `sha256` the store itself refuses other bytes. A failed put leaves nothing. */
+  put(key: string, body: ReadableStream<Uint8Array> | Uint8Array, sha256?: Sha256): Promise<void>;
+  /** Null when there is no such object. */
+  get(key: string, range?: ByteRange): Promise<ReadableStream<Uint8Array> | null>;
+  has(key: string): Promise<boolean>;
+  delete(keys: readonly string[]): Promise<void>;
+  /** Up to 1000 keys, in order, from `after` on. */
+  list(prefix: string, after?: string): Promise<string[]>;
+};
+
+/** One audited fact, as `events/` writes it. */
+export type AuditEvent = {
+  readonly type: string;
+  readonly subject: string;
+  readonly actor: string;
+  readonly action: string;
+  readonly scopeId: string | null;
+  readonly purpose?: string;
+  readonly decision: "allow" | "deny";
+  readonly reason?: string;
+  readonly requestId: string;
+  readonly time: number;
+  readonly data?: unknown;
+};
+
+/** Takes events off the hot path: durable once the promise resolves, in D1 some seconds later, each once. */
+export type EventSink = { record(events: readonly AuditEvent[]): Promise<void> };
+
+/** Drives jobs. Both calls are only hints: the row in D1 is the truth, and the clock repeats a lost hint. */
+export type JobDriver = {
+  start(job: JobId, attempt: number): Promise<void>;
+  /** Wakes the driver of a job whose row has changed. */
+  wake(job: JobId, attempt: number): Promise<void>;
+};
+
+export type Platform = {
+  readonly db: Db;
+  readonly blobs: BlobStore;
+  readonly events: EventSink;
+  readonly jobs: JobDriver;
+  readonly config: Config;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** Work that goes on after the response. */
+  readonly defer: (work: Promise<unknown>) => void;
+  readonly requestId: string;
+};

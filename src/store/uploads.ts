@@ -1,0 +1,275 @@
+// Uploads: signed URLs that take the bytes of one declared digest, verified before anything can name them.
+import { and, eq, inArray, lt, sql } from "drizzle-orm";
+import * as z from "zod";
+import { isSigned, sign } from "../access/signing";
+import { type Guard, asJson, commitBatch, queryRows } from "../db/client";
+import { type Segment, contents, uploadParts, uploads } from "../db/schema";
+import { HubError } from "../errors";
+import { type JobId, type Sha256, parseSha256, sortableId } from "../ids";
+import type { Platform } from "../platform/platform";
+import { pump } from "../streams/hash";
+import { insertContents, readContent } from "./contents";
+import { blobKey, partKey, uploadPrefix } from "./keys";
+
+/** Whose bytes they will be: a repository's, or a job's until it is published. */
+export type UploadOwner = { readonly repoId: string } | { readonly jobId: JobId };
+
+export type Upload = { readonly id: string; readonly sha256: Sha256; readonly size: number; readonly partSize: number };
+
+const OPEN_FOR_MS = 24 * 3600 * 1000;
+const MAX_PARTS = 10_000;
+const SWEEP_BATCH = 20;
+
+/** Opens uploads for these digests, in one query. `singlePart` is for clients that can only PUT a file whole. */
+export async function openUploads(
+  platform: Platform,
+  owner: UploadOwner,
+  files: readonly { readonly sha256: Sha256; readonly size: number }[],
+  singlePart = false,
+): Promise<Upload[]> {
+  const now = platform.now();
+  const opened = files.map(({ sha256, size }) => {
+    const partSize = singlePart ? Math.max(size, 1) : platform.config.uploadPartBytes;
+    if (size > partSize * MAX_PARTS)
+      throw new HubError("payload_too_large", { problem: `a file may have at most ${partSize * MAX_PARTS} bytes` });
+    return { id: sortableId(now), sha256, size, partSize };
+  });
+  if (opened.length > 0)
+    await platform.db.run(sql`insert into uploads (id, repo_id, job_id, sha256, size, part_size, created_at, expires_at)
+      select value ->> 'id', ${"repoId" in owner ? owner.repoId : null}, ${"jobId" in owner ? owner.jobId : null},
+          value ->> 'sha256', value ->> 'size', value ->> 'partSize', ${now}, ${now + OPEN_FOR_MS}
+        from json_each(${asJson(opened)})`);
+  return opened;
+}
+
+export type UploadLinks = {
+  readonly parts: { readonly url: string; readonly offset: number; readonly size: number }[];
+  /** Absent when one PUT does it all. */
+  readonly completeUrl: string | null;
+};
+
+/** Capability URLs on the caller's own origin: clients send no token with the bytes. */
+export async function uploadLinks(platform: Platform, origin: string, upload: Upload): Promise<UploadLinks> {
+  const count = Math.max(1, Math.ceil(upload.size / upload.partSize));
+  const { secret } = platform.config;
+  const parts = await Promise.all(
+    Array.from({ length: count }, async (_, i) => ({
+      url: `${origin}/lfs/uploads/${upload.id}/parts/${i + 1}?signature=${await sign(secret, "upload-part", upload.id, i + 1)}`,
+      offset: i * upload.partSize,
+      size: Math.min(upload.partSize, upload.size - i * upload.partSize),
+    })),
+  );
+  if (count === 1) return { parts, completeUrl: null };
+  const signature = await sign(secret, "upload-complete", upload.id);
+  return { parts, completeUrl: `${origin}/lfs/uploads/${upload.id}/complete?signature=${signature}` };
+}
+
+const UploadRow = z.object({
+  id: z.string(),
+  repo_id: z.string().nullable(),
+  job_id: z.string().nullable(),
+  sha256: z.string().transform((text) => parseSha256(text, "sha256")),
+  size: z.number(),
+  part_size: z.number(),
+  completed_at: z.number().nullable(),
+});
+type UploadState = z.output<typeof UploadRow>;
+
+/** @throws upload_not_found */
+async function findUpload(platform: Platform, id: string): Promise<UploadState> {
+  const [row] = await queryRows(
+    platform.db,
+    UploadRow,
+    sql`select id, repo_id, job_id, sha256, size, part_size, completed_at from uploads where id = ${id} and expires_at > ${platform.now()}`,
+  );
+  if (row === undefined) throw new HubError("upload_not_found");
+  return row;
+}
+
+const partCount = (upload: UploadState): number => Math.max(1, Math.ceil(upload.size / upload.part_size));
+
+export type PartRequest = {
+  readonly id: string;
+  readonly number: number;
+  readonly signature: string;
+  readonly body: ReadableStream<Uint8Array> | null;
+  readonly contentLength: number | null;
+};
+
+/**
+ * Takes one part. The bytes go to the bucket as they come; what is not exactly as declared is not kept.
+ * @returns the part's ETag
+ * @throws upload_not_found | length_required | size_mismatch | digest_mismatch | body_interrupted
+ */
+export async function receivePart(platform: Platform, request: PartRequest): Promise<string> {
+  const { id, number } = request;
+  if (!(await isSigned(platform.config.secret, request.signature, "upload-part", id, number))) throw new HubError("upload_not_found");
+  const upload = await findUpload(platform, id);
+  const count = partCount(upload);
+  const whole = count === 1;
+  if (number < 1 || number > count || (upload.completed_at !== null && !whole)) throw new HubError("upload_not_found");
+  const size = Math.min(upload.part_size, upload.size - (number - 1) * upload.part_size);
+  if (request.contentLength === null) throw new HubError("length_required", { expected: size });
+  if (request.contentLength !== size) throw new HubError("size_mismatch", { actual: request.contentLength, expected: size });
+  const key = whole ? blobKey(upload.sha256) : partKey(id, number, crypto.randomUUID().slice(0, 8));
+  const body = request.body ?? new Blob([]).stream();
+  const sha256 = await storeVerified(platform, key, body, size, whole ? upload.sha256 : undefined);
+  const segment: Segment = { key, size, sha256 };
+  if (whole) await publishContent(platform, upload, [segment], []);
+  else await keepPart(platform, id, number, segment);
+  return `"${sha256}"`;
+}
+
+/** Hashes on the way into the bucket; the bucket keeps nothing when the body is not what was declared. */
+async function storeVerified(
+  platform: Platform,
+  key: string,
+  body: ReadableStream<Uint8Array>,
+  size: number,
+  declared: Sha256 | undefined,
+): Promise<Sha256> {
+  const { readable, writable } = new FixedLengthStream(size);
+  // The store checks a declared digest itself, so that even a fault between here and there leaves no wrong object under it.
+  const stored = platform.blobs.put(key, readable, declared).then(
+    () => null,
+    (error: unknown) => ({ error }),
+  );
+  const { sha256 } = await pump(body, { expectedSize: size, to: writable });
+  const failure = await stored;
+  if (declared !== undefined && sha256 !== declared) throw new HubError("digest_mismatch", { actual: sha256, expected: declared });
+  if (failure !== null) throw failure.error;
+  return sha256;
+}
+
+const isOpen = (id: string): Guard => ({
+  holds: sql`exists (select 1 from uploads where id = ${id} and completed_at is null)`,
+  otherwise: () => new HubError("upload_not_found"),
+});
+
+/** Remembers a stored part. A part sent again replaces the first, as a client that retries expects. */
+async function keepPart(platform: Platform, uploadId: string, number: number, segment: Segment): Promise<void> {
+  const { db } = platform;
+  const before = await db
+    .select({ key: uploadParts.key })
+    .from(uploadParts)
+    .where(and(eq(uploadParts.uploadId, uploadId), eq(uploadParts.number, number)));
+  await commitBatch(db, [isOpen(uploadId)], [
+    db
+      .insert(uploadParts)
+      .values({ uploadId, number, ...segment })
+      .onConflictDoUpdate({ target: [uploadParts.uploadId, uploadParts.number], set: segment }),
+  ]);
+  if (before.length > 0) platform.defer(platform.blobs.delete(before.map((one) => one.key)));
+}
+
+export type CompleteRequest = {
+  readonly id: string;
+  readonly signature: string;
+  readonly etags: readonly { readonly number: number; readonly etag: string }[];
+};
+
+/**
+ * Joins the parts of an upload, after hashing all of them as one. Asking again after success succeeds again.
+ * @throws upload_not_found | invalid_field | digest_mismatch (the parts are dropped)
+ */
+export async function completeUpload(platform: Platform, request: CompleteRequest): Promise<void> {
+  const { id } = request;
+  if (!(await isSigned(platform.config.secret, request.signature, "upload-complete", id))) throw new HubError("upload_not_found");
+  const upload = await findUpload(platform, id);
+  if (upload.completed_at !== null) return;
+  const parts = await platform.db.select().from(uploadParts).where(eq(uploadParts.uploadId, id)).orderBy(uploadParts.number);
+  checkParts(upload, parts, request.etags);
+  const segments = parts.map(({ key, size, sha256 }) => ({ key, size, sha256 }));
+  const whole = await readContent(platform.blobs, { segments, size: upload.size });
+  const { sha256 } = await pump(whole, { expectedSize: upload.size });
+  if (sha256 !== upload.sha256) {
+    await dropUpload(platform, id);
+    throw new HubError("digest_mismatch", { actual: sha256, expected: upload.sha256 });
+  }
+  const unchanged: Guard = {
+    holds: sql`not exists (select 1 from json_each(${asJson(segments)}) j
+      where not exists (select 1 from upload_parts where upload_id = ${id} and key = j.value ->> 'key'))`,
+    otherwise: () => new HubError("upload_not_found"),
+  };
+  await publishContent(platform, upload, segments, [unchanged]);
+}
+
+function checkParts(
+  upload: UploadState,
+  parts: readonly { readonly number: number; readonly sha256: Sha256 }[],
+  etags: CompleteRequest["etags"],
+): void {
+  const count = partCount(upload);
+  for (let number = 1; number <= count; number++) {
+    const field = `parts[${number - 1}]`;
+    const part = parts[number - 1];
+    if (part?.number !== number) throw new HubError("invalid_field", { field, problem: `part ${number} of ${count} was not uploaded` });
+    if (etags.find((one) => one.number === number)?.etag !== `"${part.sha256}"`)
+      throw new HubError("invalid_field", { field: `${field}.etag`, problem: `is not the ETag that part ${number} was answered with` });
+  }
+}
+
+/** Commit point of an upload: the content, its holder and the upload's end in one batch. */
+async function publishContent(
+  platform: Platform,
+  upload: UploadState,
+  segments: readonly Segment[],
+  guards: readonly Guard[],
+): Promise<void> {
+  const { db } = platform;
+  const now = platform.now();
+  const { id, sha256, size } = upload;
+  const known: Guard = {
+    holds: sql`exists (select 1 from uploads where id = ${id})`,
+    otherwise: () => new HubError("upload_not_found"),
+  };
+  await commitBatch(db, [known, ...guards], [
+    insertContents(db, [{ sha256, size, segments }], now),
+    upload.repo_id !== null
+      ? db.run(sql`insert or ignore into repo_contents (repo_id, sha256, created_at) values (${upload.repo_id}, ${sha256}, ${now})`)
+      : db.run(sql`insert or ignore into job_contents (job_id, sha256) values (${upload.job_id}, ${sha256})`),
+    db.update(uploads).set({ completedAt: now }).where(eq(uploads.id, id)),
+    db.delete(uploadParts).where(eq(uploadParts.uploadId, id)),
+  ]);
+  if (segments.length > 1) platform.defer(dropUnused(platform, id, sha256));
+}
+
+/** Objects of a completed upload that its content does not consist of: replaced parts, or all of them when another upload was first. */
+async function dropUnused(platform: Platform, uploadId: string, sha256: Sha256): Promise<void> {
+  const [content] = await platform.db.select({ segments: contents.segments }).from(contents).where(eq(contents.sha256, sha256));
+  const used = new Set(content?.segments.map((segment) => segment.key));
+  await deleteObjects(platform, uploadId, (key) => !used.has(key));
+}
+
+async function deleteObjects(platform: Platform, uploadId: string, unwanted: (key: string) => boolean): Promise<void> {
+  let after: string | undefined;
+  for (;;) {
+    const keys = await platform.blobs.list(uploadPrefix(uploadId), after);
+    after = keys.at(-1);
+    if (after === undefined) return;
+    await platform.blobs.delete(keys.filter(unwanted));
+  }
+}
+
+/** Rows first: once they are gone no request can complete the upload, so its objects are safe to delete. */
+async function dropUpload(platform: Platform, id: string): Promise<void> {
+  const { db } = platform;
+  await commitBatch(db, [isOpen(id)], [
+    db.delete(uploads).where(eq(uploads.id, id)),
+    db.delete(uploadParts).where(eq(uploadParts.uploadId, id)),
+  ]);
+  await deleteObjects(platform, id, () => true);
+}
+
+/** Ends uploads that expired: a bounded number a call. Finished ones only lose their row. */
+export async function sweepUploads(platform: Platform): Promise<void> {
+  const { db } = platform;
+  const expired = await db
+    .select({ id: uploads.id, completedAt: uploads.completedAt })
+    .from(uploads)
+    .where(lt(uploads.expiresAt, platform.now()))
+    .limit(SWEEP_BATCH);
+  const finished = expired.filter((one) => one.completedAt !== null).map((one) => one.id);
+  if (finished.length > 0) await db.delete(uploads).where(inArray(uploads.id, finished));
+  for (const { id, completedAt } of expired) if (completedAt === null) await dropUpload(platform, id);
+}
