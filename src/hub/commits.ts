@@ -24,6 +24,8 @@ export type CommitRequest = {
   readonly description?: string;
   /** Head that the caller has seen, 5 to 40 digits of it. */
   readonly parent?: string;
+  /** Where a branch that does not exist yet starts from. Without it only `main` may be made by a commit. */
+  readonly startFrom?: RefName;
 };
 
 /** A commit ready to be published: nothing is visible until its statements run under its guards. */
@@ -32,7 +34,7 @@ export type PreparedCommit = {
   readonly parent: GitId | null;
   readonly guards: readonly Guard[];
   readonly statements: readonly Statement[];
-  /** False when the tree is the parent's own: there is nothing to publish. */
+  /** False when the branch exists and the tree is its head's own: there is nothing to publish. */
   readonly changesTree: boolean;
 };
 
@@ -83,14 +85,14 @@ export async function prepareCommit(caller: Caller, repo: Repository, request: C
   return {
     id,
     parent: head.commit,
-    changesTree: root !== head.tree,
+    changesTree: root !== head.tree || head.target === null,
     guards: [
       {
         holds: sql`exists (select 1 from repos where id = ${repo.id})`,
         otherwise: () => new HubError("repo_not_found"),
       },
       {
-        holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${request.ref}) is ${head.commit}`,
+        holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${request.ref}) is ${head.target}`,
         otherwise: () => new HubError("ref_moved"),
       },
       {
@@ -109,7 +111,7 @@ export async function prepareCommit(caller: Caller, repo: Repository, request: C
           subject: repoSubject(repo),
           action: "repo.write",
           scopeId: repo.ownerId,
-          data: { ref: request.ref, oldSha: head.commit, newSha: id },
+          data: { ref: request.ref, oldSha: head.target, newSha: id },
         }),
       ),
     ],
@@ -119,6 +121,7 @@ export async function prepareCommit(caller: Caller, repo: Repository, request: C
 const HeadRow = z.object({
   commit_id: hexId.nullable(),
   tree: hexId.nullable(),
+  ref: z.string(),
   directory: z.string().nullable(),
   name: z.string().nullable(),
   kind: z.enum(["file", "directory"]).nullable(),
@@ -138,20 +141,21 @@ async function loadHead(db: Db, repoId: string, request: CommitRequest) {
     db,
     HeadRow,
     sql`with recursive head as (
-        select r.target as commit_id, c.tree from refs r join commits c on c.repo_id = r.repo_id and c.id = r.target
-          where r.repo_id = ${repoId} and r.name = ${request.ref}),
+        select r.target as commit_id, c.tree, r.name as ref from refs r join commits c on c.repo_id = r.repo_id and c.id = r.target
+          where r.repo_id = ${repoId} and r.name in (${request.ref}, ${request.startFrom ?? request.ref})
+          order by r.name = ${request.ref} desc limit 1),
       walk (path, tree) as (
         select '', tree from head
         union all
         select case w.path when '' then e.name else w.path || '/' || e.name end, e.id
           from walk w join tree_entries e on e.repo_id = ${repoId} and e.tree = w.tree and e.kind = 'directory'
           where case w.path when '' then e.name else w.path || '/' || e.name end in (select value from json_each(${asJson(touched)})))
-      select h.commit_id, h.tree, w.path as directory, e.name, e.kind, e.id, e.sha256, e.size, e.lfs
+      select h.commit_id, h.tree, h.ref, w.path as directory, e.name, e.kind, e.id, e.sha256, e.size, e.lfs
         from head h join walk w left join tree_entries e on e.repo_id = ${repoId} and e.tree = w.tree`,
   );
   const [first] = rows;
   const commit = first?.commit_id ?? null;
-  if (commit === null && request.ref !== MAIN) throw new HubError("revision_not_found", { revision: request.ref });
+  if (commit === null && request.ref !== MAIN && request.startFrom === undefined) throw new HubError("revision_not_found", { revision: request.ref });
   if (request.parent !== undefined && !(commit ?? "").startsWith(request.parent)) throw new HubError("ref_moved");
   const entries: LoadedEntry[] = [];
   for (const row of rows) {
@@ -164,7 +168,8 @@ async function loadHead(db: Db, repoId: string, request: CommitRequest) {
         node: { kind: "file", id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1 },
       });
   }
-  return { commit, tree: first?.tree ?? null, entries };
+  // `target` is what the ref itself points to: nothing yet where the branch starts from another.
+  return { commit, target: first?.ref === request.ref ? commit : null, tree: first?.tree ?? null, entries };
 }
 
 function treeStatements(db: Db, repoId: string, rows: readonly TreeRow[]): Statement[] {

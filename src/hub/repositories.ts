@@ -3,7 +3,7 @@ import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, authorizeSight, type Caller, may } from "../access/caller";
 import type { Purpose } from "../access/policy";
-import { queryRows } from "../db/client";
+import { queryEach, queryRows } from "../db/client";
 import { HubError } from "../errors";
 import {
   type AccountName,
@@ -124,15 +124,33 @@ function sighted(caller: Caller, repo: Repository | undefined, id: { readonly ty
 
 /** A repository at a revision. One query. @throws repo_not_found | revision_not_found */
 export async function findSnapshot(caller: Caller, id: RepoId, revision: Revision): Promise<Snapshot> {
-  const [row] = await queryRows(
-    caller.platform.db,
-    SnapshotRow,
-    sql`with found as (
-        select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)})
-      select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id`,
-  );
+  const [row] = await queryRows(caller.platform.db, SnapshotRow, snapshotQuery(id, revision));
   return snapshotOf(caller, row, id, revision);
 }
+
+export type RevisionQuery = { readonly id: RepoId; readonly revision: Revision; readonly field: string };
+
+/** Several repositories, each at a revision, in one round trip. Errors name the `field` that asked. @throws repo_not_found | revision_not_found */
+export async function findSnapshots(caller: Caller, wanted: readonly RevisionQuery[]): Promise<Snapshot[]> {
+  const found = await queryEach(
+    caller.platform.db,
+    SnapshotRow,
+    wanted.map(({ id, revision }) => snapshotQuery(id, revision)),
+  );
+  return wanted.map(({ id, revision, field }, i) => {
+    try {
+      return snapshotOf(caller, found[i]?.[0], id, revision);
+    } catch (error) {
+      if (error instanceof HubError) throw new HubError(error.code, { ...error.fields, field }, { cause: error });
+      throw error;
+    }
+  });
+}
+
+const snapshotQuery = (id: RepoId, revision: Revision): SQL =>
+  sql`with found as (
+      select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)})
+    select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id`;
 
 function snapshotOf(caller: Caller, row: z.output<typeof SnapshotRow> | undefined, id: RepoId, revision: Revision): Snapshot {
   const repo = sighted(caller, row && repoOf(row), id);
