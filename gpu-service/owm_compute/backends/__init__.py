@@ -1,0 +1,1 @@
+"""Where a job's work is done: a backend takes a request and gives back its last message."""

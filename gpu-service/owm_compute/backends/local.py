@@ -1,0 +1,110 @@
+"""Runs each request in one confined child of this machine's fork server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from owm_compute.backends.base import Abandoned, Control
+from owm_compute.errors import ComputeError, JobCancelled
+from owm_compute.jobs.spawner import Child, Spawner
+from owm_compute.jobs.wire import WireError
+from owm_compute.jobs.work import (
+    MESSAGE,
+    CancelledMessage,
+    ErrorMessage,
+    Message,
+    ResultMessage,
+    WorkRequest,
+)
+
+_log = logging.getLogger("owm_compute.local")
+_TICK_S = 0.05
+_EXIT_WAIT_S = 10.0
+_LOG_TAIL = 4000
+
+
+class LocalBackend:
+    """The embedded default. `cancel_grace_s` is how long a child may take to stop by itself."""
+
+    def __init__(self, spawner: Spawner, cancel_grace_s: float) -> None:
+        self._spawner = spawner
+        self._grace = cancel_grace_s
+
+    def run(self, request: WorkRequest, control: Control, on_message: Callable[[Message], None]) -> ResultMessage:
+        """See `Backend.run`."""
+        log = Path(request.directory) / "output.log"
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            child = self._spawner.spawn(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            child.channel.send(request.model_dump())
+            return self._follow(child, control, on_message)
+        except (EOFError, OSError):
+            child.ended.wait(_EXIT_WAIT_S)
+            raise self._died(child, log) from None
+        except (WireError, ValidationError) as error:
+            _log.error("a worker broke the protocol", extra={"data": {"error": str(error)[:500]}})
+            raise ComputeError("worker_died", "the worker sent an invalid message", retryable=True) from None
+        finally:
+            self._spawner.kill(child)
+            child.channel.close()
+            child.ended.wait(_EXIT_WAIT_S)
+
+    def _follow(self, child: Child, control: Control, on_message: Callable[[Message], None]) -> ResultMessage:
+        asked_at: float | None = None
+        while True:
+            now = time.monotonic()
+            if control.abandon.is_set():
+                raise Abandoned
+            if now > control.deadline:
+                raise ComputeError(
+                    "deadline_exceeded",
+                    "the job ran longer than limits.timeout_s",
+                    field="limits.timeout_s",
+                    fix="raise limits.timeout_s",
+                )
+            if control.cancel.is_set():
+                if asked_at is None:
+                    asked_at = now
+                    child.channel.send({"type": "cancel"})
+                elif now - asked_at > self._grace:
+                    raise JobCancelled
+            raw = child.channel.receive(_TICK_S)
+            if raw is None:
+                continue
+            message = MESSAGE.validate_python(raw)
+            if isinstance(message, ResultMessage):
+                return message
+            if isinstance(message, CancelledMessage):
+                raise JobCancelled
+            if isinstance(message, ErrorMessage):
+                raise ComputeError(
+                    message.code,
+                    message.message,
+                    field=message.field,
+                    fix=message.fix,
+                    retryable=message.retryable,
+                )
+            on_message(message)
+
+    def _died(self, child: Child, log: Path) -> ComputeError:
+        with log.open("rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _LOG_TAIL))
+            tail = stream.read(_LOG_TAIL).decode("utf-8", "replace")
+        _log.error("a worker died", extra={"data": {"status": child.status, "output": tail}})
+        if child.status is None:
+            how = "with the fork server"
+        elif child.status < 0:
+            how = f"by {signal.Signals(-child.status).name}"
+        else:
+            how = f"with exit status {child.status}"
+        return ComputeError("worker_died", f"the worker ended {how} before it gave a result", retryable=True)

@@ -1,0 +1,92 @@
+"""What a child is asked to do and what it gives back: plain data on both sides of the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from owm_compute.specs import FileName, Kind, Sha256, Strict
+
+
+class WorkInput(Strict):
+    """A checked input: its name in the spec, its path on disk, and its digest."""
+
+    name: str
+    path: str
+    sha256: str
+
+
+class WorkRequest(Strict):
+    """One job for one child. `directory` is private to it; its outputs go to `directory`/out."""
+
+    kind: Kind
+    spec: dict[str, Any]
+    inputs: list[WorkInput]
+    directory: str
+    device: str
+    memory_bytes: int
+    file_bytes: int
+
+
+class OutputFile(Strict):
+    """A file the child wrote into its output directory."""
+
+    path: FileName
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+
+
+class ProgressMessage(Strict):
+    """How far the work is."""
+
+    type: Literal["progress"]
+    done: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=0)]
+    unit: Annotated[str, Field(max_length=20)]
+
+
+class MetricMessage(Strict):
+    """One value of a series."""
+
+    type: Literal["metric"]
+    name: Annotated[str, Field(max_length=100)]
+    step: int
+    value: float
+
+
+class ResultMessage(Strict):
+    """The work is done."""
+
+    type: Literal["result"]
+    files: Annotated[list[OutputFile], Field(max_length=100)]
+    record: dict[str, Any]
+    engine: dict[str, str]
+    bytes_read: int
+    bytes_written: int
+
+
+class ErrorMessage(Strict):
+    """The work failed with a stable code."""
+
+    type: Literal["error"]
+    code: Annotated[str, Field(max_length=100)]
+    message: Annotated[str, Field(max_length=4000)]
+    field: Annotated[str, Field(max_length=1000)] | None = None
+    fix: Annotated[str, Field(max_length=1000)] | None = None
+    retryable: bool
+
+
+class CancelledMessage(Strict):
+    """The work stopped because it was asked to."""
+
+    type: Literal["cancelled"]
+
+
+Message = ProgressMessage | MetricMessage | ResultMessage | ErrorMessage | CancelledMessage
+MESSAGE: TypeAdapter[Message] = TypeAdapter(
+    Annotated[
+        ProgressMessage | MetricMessage | ResultMessage | ErrorMessage | CancelledMessage,
+        Field(discriminator="type"),
+    ]
+)

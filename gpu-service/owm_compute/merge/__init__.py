@@ -1,0 +1,1 @@
+"""Merging: one file per family of methods."""
