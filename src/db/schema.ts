@@ -171,17 +171,18 @@ export const jobs = sqliteTable(
     state: text().$type<JobState>().notNull(),
     /** Fences the compute service's work: only the newest attempt may report. */
     attempt: integer().notNull().default(1),
+    /** Which workflow instance drives the job: a dead one is replaced by the next, the compute service's work goes on. */
+    driver: integer().notNull().default(1),
     actorId: text("actor_id").notNull(),
     /** `<actor>:<Idempotency-Key>`. */
     requestKey: text("request_key").unique(),
     requestSha256: text("request_sha256").$type<Sha256>().notNull(),
     /** What was asked, as asked. */
     request: text({ mode: "json" }).$type<unknown>().notNull(),
-    /** What the compute service gets: revisions resolved to inputs by digest. */
+    /** The plan: what the compute service gets, with revisions resolved to digests, and what publishing needs. */
     spec: text({ mode: "json" }).$type<unknown>().notNull(),
     outputRepoId: text("output_repo_id"),
     outputRef: text("output_ref").$type<RefName>(),
-    cancelRequested: integer("cancel_requested", { mode: "boolean" }).notNull().default(false),
     progress: text({ mode: "json" }).$type<unknown>(),
     /** What the compute service reported, kept until it is published. */
     reported: text({ mode: "json" }).$type<unknown>(),
@@ -212,7 +213,7 @@ export const jobInputs = sqliteTable(
     size: integer().notNull(),
     purpose: text({ enum: ["download", "merge", "evaluate", "train"] }).notNull(),
   },
-  (t) => [primaryKey({ columns: [t.jobId, t.name] })],
+  (t) => [primaryKey({ columns: [t.jobId, t.name] }), index("job_inputs_repo").on(t.repoId)],
 );
 
 /** Bytes the compute service uploaded for a job: linked to a repository only when the job is published. */

@@ -1,10 +1,14 @@
 // Files at a commit: listing directories, looking up paths, reading bytes.
-import { type SQL, sql } from "drizzle-orm";
+import { type SQL, eq, sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, queryRows } from "../db/client";
+import { contents } from "../db/schema";
+import { HubError } from "../errors";
 import { type GitId, type Sha256, parseSha256 } from "../ids";
-import type { Db } from "../platform/platform";
-import { EntryNotFound, type Snapshot, gitIdColumn } from "./repositories";
+import type { BlobStore, Db } from "../platform/platform";
+import { readContent } from "../store/contents";
+import { readAll } from "../streams/chunks";
+import { EntryNotFound, SegmentsColumn, type Snapshot, gitIdColumn } from "./repositories";
 
 export type Entry =
   | { readonly kind: "directory"; readonly path: string; readonly id: GitId }
@@ -119,4 +123,59 @@ export async function findEntries(db: Db, snapshot: Snapshot, paths: readonly st
       select path, kind, id, sha256, size, lfs from walk where level = depth and level > 0 order by path`,
   );
   return rows.map(entryOf);
+}
+
+/** Files of this size or less are read whole where their text is needed: attributes, cards, configs. Bytes. */
+const MAX_TEXT_BYTES = 4 * 1024 * 1024;
+
+/** The text of a small file; empty where there is none. */
+export async function readTextFile(db: Db, blobs: BlobStore, entry: Entry | undefined): Promise<string> {
+  if (entry?.kind !== "file" || entry.size > MAX_TEXT_BYTES) return "";
+  const [content] = await db.select().from(contents).where(eq(contents.sha256, entry.sha256));
+  if (content === undefined) throw new HubError("content_damaged");
+  const bytes = await readAll(await readContent(blobs, content), MAX_TEXT_BYTES);
+  return new TextDecoder().decode(bytes);
+}
+
+export type FileQuery = { readonly snapshot: Snapshot; readonly path: string };
+
+export type StoredFile = {
+  readonly path: string;
+  /** Git id of the blob; of the pointer for an LFS file. */
+  readonly id: GitId;
+  readonly sha256: Sha256;
+  readonly size: number;
+  readonly lfs: boolean;
+  readonly segments: readonly Segment[];
+};
+
+const StoredRow = EntryRow.omit({ path: true, kind: true }).extend({
+  n: z.number(),
+  sha256: z.string().transform((text) => parseSha256(text, "sha256")),
+  segments: SegmentsColumn,
+});
+
+/** Files of any number of snapshots, ready to be read: one query. Null where a path names no file. */
+export async function findStoredFiles(db: Db, wanted: readonly FileQuery[]): Promise<(StoredFile | null)[]> {
+  const parameter = wanted.map(({ snapshot, path }) => ({ repo: snapshot.repo.id, tree: snapshot.tree, names: path.split("/") }));
+  const rows = await queryRows(
+    db,
+    StoredRow,
+    sql`with recursive wanted as (
+        select key as n, value ->> 'repo' as repo, value ->> 'tree' as tree, value -> 'names' as names, json_array_length(value, '$.names') as depth
+          from json_each(${asJson(parameter)})),
+      walk (n, repo, names, depth, level, kind, id, sha256, size, lfs) as (
+        select n, repo, names, depth, 0, 'directory', tree, null, 0, 0 from wanted
+        union all
+        select w.n, w.repo, w.names, w.depth, w.level + 1, e.kind, e.id, e.sha256, e.size, e.lfs
+          from walk w join tree_entries e on e.repo_id = w.repo and e.tree = w.id and e.name = json_extract(w.names, '$[' || w.level || ']')
+          where w.kind = 'directory' and w.level < w.depth)
+      select w.n, w.id, w.sha256, w.size, w.lfs, k.segments
+        from walk w join contents k on k.sha256 = w.sha256 where w.level = w.depth and w.kind = 'file'`,
+  );
+  const found = new Map(rows.map((row) => [row.n, row]));
+  return wanted.map(({ path }, n) => {
+    const row = found.get(n);
+    return row === undefined ? null : { path, id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1, segments: row.segments };
+  });
 }

@@ -2,12 +2,12 @@
 import { drizzle } from "drizzle-orm/d1";
 import { readConfig } from "../config";
 import * as schema from "../db/schema";
-import type { AuditEvent, BlobStore, ByteRange, Platform } from "./platform";
+import type { AuditEvent, BlobStore, ByteRange, JobDriver, Platform } from "./platform";
 
 export type Env = {
   readonly DB: D1Database;
   readonly BLOBS: R2Bucket;
-  readonly JOBS: Workflow<{ job: string; attempt: number }>;
+  readonly JOBS: Workflow<{ job: string; driver: number }>;
   readonly CLOCK: DurableObjectNamespace<import("./clock").Clock>;
   readonly EVENT_BUFFER: DurableObjectNamespace<import("./event-buffer").EventBuffer>;
 };
@@ -37,11 +37,43 @@ export function r2BlobStore(bucket: R2Bucket): BlobStore {
   };
 }
 
-/** The id of a job's workflow instance: one an attempt, so that a lost instance can be replaced without a clash. */
-export const workflowId = (job: string, attempt: number): string => `${job}-${attempt}`;
+/** The id of the workflow instance that drives a job. */
+const workflowId = (job: string, driver: number): string => `${job}-${driver}`;
 
 /** The event that tells a waiting workflow to look at its job again. */
 export const WAKE_EVENT = "job-changed";
+
+const OVER = new Set<InstanceStatus["status"]>(["complete", "errored", "terminated"]);
+
+/** The runtime tells these apart only by the text of the error. */
+const says = (error: unknown, what: string): boolean => error instanceof Error && error.message.includes(what);
+
+function workflowDriver(env: Env): JobDriver {
+  return {
+    async start(job, driver) {
+      // The clock first: if the instance can't be made now, the clock makes it later.
+      await env.CLOCK.get(env.CLOCK.idFromName("hub")).start();
+      try {
+        await env.JOBS.create({ id: workflowId(job, driver), params: { job, driver } });
+      } catch (error) {
+        if (!says(error, "already_exists") && !says(error, "already exists")) throw error;
+      }
+    },
+    async wake(job, driver) {
+      const instance = await env.JOBS.get(workflowId(job, driver));
+      await instance.sendEvent({ type: WAKE_EVENT, payload: {} });
+    },
+    async state(job, driver) {
+      try {
+        const instance = await env.JOBS.get(workflowId(job, driver));
+        return OVER.has((await instance.status()).status) ? "dead" : "alive";
+      } catch (error) {
+        if (says(error, "not_found")) return "missing";
+        throw error;
+      }
+    },
+  };
+}
 
 export function cloudflarePlatform(env: Env, requestId: string, defer: (work: Promise<unknown>) => void): Platform {
   return {
@@ -50,16 +82,7 @@ export function cloudflarePlatform(env: Env, requestId: string, defer: (work: Pr
     events: {
       record: (events: readonly AuditEvent[]) => env.EVENT_BUFFER.get(env.EVENT_BUFFER.idFromName("hub")).record([...events]),
     },
-    jobs: {
-      async start(job, attempt) {
-        await env.JOBS.create({ id: workflowId(job, attempt), params: { job, attempt } });
-        await env.CLOCK.get(env.CLOCK.idFromName("hub")).start();
-      },
-      async wake(job, attempt) {
-        const instance = await env.JOBS.get(workflowId(job, attempt));
-        await instance.sendEvent({ type: WAKE_EVENT, payload: {} });
-      },
-    },
+    jobs: workflowDriver(env),
     config: readConfig(env),
     now: () => Date.now(),
     defer,

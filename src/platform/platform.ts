@@ -38,11 +38,17 @@ export type AuditEvent = {
 /** Takes events off the hot path: durable once the promise resolves, in D1 some seconds later, each once. */
 export type EventSink = { record(events: readonly AuditEvent[]): Promise<void> };
 
-/** Drives jobs. Both calls are only hints: the row in D1 is the truth, and the clock repeats a lost hint. */
+/**
+ * Drives jobs. Starting and waking are only hints: the row in D1 is the truth, and the clock repeats a lost hint.
+ * `driver` numbers the instances that drive one job, one after another.
+ */
 export type JobDriver = {
-  start(job: JobId, attempt: number): Promise<void>;
+  /** Repeating it changes nothing. */
+  start(job: JobId, driver: number): Promise<void>;
   /** Wakes the driver of a job whose row has changed. */
-  wake(job: JobId, attempt: number): Promise<void>;
+  wake(job: JobId, driver: number): Promise<void>;
+  /** `missing`: never started, or forgotten. `dead`: it ended, whatever became of the job. */
+  state(job: JobId, driver: number): Promise<"alive" | "missing" | "dead">;
 };
 
 export type Platform = {
