@@ -1,0 +1,116 @@
+// The plan of a job, kept in its row: what the compute service gets, with every revision resolved to digests, and what publishing needs.
+import * as z from "zod";
+import type { Purpose } from "../access/policy";
+import { type JobId, parseFilePath, parseGitId, parseSha256 } from "../ids";
+
+const sha256 = z.string().transform((text) => parseSha256(text, "sha256"));
+const gitId = z.string().transform((text) => parseGitId(text, "id"));
+const filePath = z.string().transform((text) => parseFilePath(text, "path"));
+
+/** A file that the compute service reads: `name` is what it is called there, `path` where it lies in its repository. */
+const InputFile = z.object({ name: z.string(), path: filePath, sha256, size: z.number() });
+
+/** What a job takes from one repository at one commit. */
+const Source = z.object({
+  repoId: z.string(),
+  ownerId: z.string(),
+  repo: z.string(),
+  type: z.enum(["model", "dataset"]),
+  commit: gitId,
+  files: z.array(InputFile),
+});
+
+const FileEntry = z.object({ kind: z.literal("file"), id: gitId, sha256, size: z.number(), lfs: z.boolean() });
+
+/** The part that only the compute service reads, by its contract. */
+const ComputeSpec = z.record(z.string(), z.json());
+
+const MergePlan = z.object({
+  kind: z.literal("merge"),
+  compute: ComputeSpec,
+  parents: z.array(Source.extend({ weight: z.number() })),
+  normalize: z.boolean(),
+  outDtype: z.string().nullable(),
+  /** The config.json that all parents share: the output's too. */
+  config: FileEntry,
+  base: z.object({ repo: z.string(), commit: gitId }).nullable(),
+  message: z.string().nullable(),
+});
+
+const EvaluatePlan = z.object({
+  kind: z.literal("evaluate"),
+  compute: ComputeSpec,
+  model: Source,
+  dataset: Source,
+  split: z.string(),
+  config: z.object({ sha256 }),
+  /** The weight files with the dtypes that their headers name. */
+  weights: z.array(z.object({ path: filePath, sha256, dtype: z.string() })),
+  computeDtype: z.string(),
+  batchSize: z.number(),
+});
+
+const TrainPlan = z.object({
+  kind: z.literal("train"),
+  compute: ComputeSpec,
+  dataset: Source,
+  split: z.string(),
+  initial: Source.nullable(),
+  message: z.string().nullable(),
+});
+
+export const Plan = z.discriminatedUnion("kind", [MergePlan, EvaluatePlan, TrainPlan]);
+export type Plan = z.output<typeof Plan>;
+export type MergePlan = z.output<typeof MergePlan>;
+export type EvaluatePlan = z.output<typeof EvaluatePlan>;
+export type TrainPlan = z.output<typeof TrainPlan>;
+export type Source = z.output<typeof Source>;
+
+/** What a job of this kind takes weights and data for. */
+export const purposeOf = (kind: Plan["kind"]): Purpose => kind;
+
+export function sourcesOf(plan: Plan): Source[] {
+  switch (plan.kind) {
+    case "merge":
+      return plan.parents;
+    case "evaluate":
+      return [plan.model, plan.dataset];
+    case "train":
+      return plan.initial === null ? [plan.dataset] : [plan.initial, plan.dataset];
+  }
+}
+
+/** The files that a finished job of this kind must have uploaded. */
+export const outputPaths: Readonly<Record<Plan["kind"], readonly string[]>> = {
+  merge: ["model.safetensors"],
+  evaluate: ["samples.jsonl"],
+  train: ["model.safetensors", "config.json", "training.json"],
+};
+
+export type JobInput = { readonly name: string; readonly sha256: string; readonly size: number };
+
+type Addressed = {
+  readonly id: JobId;
+  readonly attempt: number;
+  readonly plan: Plan;
+  readonly inputs: readonly JobInput[];
+  readonly timeoutS: number;
+};
+
+/** What merging tensor by tensor and evaluating a batch at a time need together with the framework. Bytes. */
+const MEMORY_BYTES = 4 * 2 ** 30;
+
+/** The body of the submission. It follows from the row alone, so that a repeated submission is the same to the byte. */
+export function submissionOf(job: Addressed, publicUrl: string, token: string): string {
+  const base = `${publicUrl}/api/v1/jobs/${job.id}`;
+  return JSON.stringify({
+    id: job.id,
+    attempt: job.attempt,
+    kind: job.plan.kind,
+    spec: job.plan.compute,
+    inputs: job.inputs.map(({ name, sha256: digest, size }) => ({ name, url: `${base}/inputs/${name}`, sha256: digest, size })),
+    hub: { uploads_url: `${base}/uploads`, events_url: `${base}/progress`, result_url: `${base}/result` },
+    token,
+    limits: { timeout_s: job.timeoutS, memory_bytes: MEMORY_BYTES },
+  });
+}
