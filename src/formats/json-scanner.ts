@@ -15,7 +15,7 @@ const ESCAPES = new Map([
   ["t", "\t"],
 ]);
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-const AFTER_INTEGER = /^[ \t\n\r,\]}]?$/;
+const AFTER_INTEGER = " \t\n\r,]}";
 const LITERAL = /true|false|null/y;
 
 export type ScannerCodes = { readonly syntax: string; readonly encoding: string; readonly duplicate: string };
@@ -101,7 +101,7 @@ export class JsonScanner {
     const length = end - this.#at;
     if (length === 0 || length > 16 || (first === "0" && length > 1)) return undefined;
     const value = Number(this.#text.slice(this.#at, end));
-    if (value > Number.MAX_SAFE_INTEGER || !AFTER_INTEGER.test(this.#text.charAt(end))) return undefined;
+    if (value > Number.MAX_SAFE_INTEGER || !AFTER_INTEGER.includes(this.#text.charAt(end))) return undefined;
     this.#at = end;
     return value;
   }

@@ -34,5 +34,5 @@ export function bodyOf(kind: Kind, bytes: Uint8Array, piece = 5000, failure?: Er
       if ("byobRequest" in controller) controller.byobRequest?.respond(0);
     }
   };
-  return kind === "bytes" ? new ReadableStream({ type: "bytes", pull }) : new ReadableStream({ pull });
+  return kind === "bytes" ? new ReadableStream({ type: "bytes", pull }) : new ReadableStream<Uint8Array>({ pull });
 }
