@@ -34,10 +34,10 @@ async function install() {
   if (!nodePackagesMissing(root) && !pythonPackagesMissing(root)) return false;
   const progress = new Progress(process.stderr);
   try {
-    await withLock(join(root, ".cache", "setup.lock"), progress, async () => {
+    await withLock(join(root, ".cache", "setup.lock"), progress, async (remember) => {
       // Asked again under the lock: another set-up may have done the work while this one waited.
-      if (nodePackagesMissing(root)) await installNodePackages(root, progress);
-      if (pythonPackagesMissing(root)) await installPythonPackages(root, progress);
+      if (nodePackagesMissing(root)) await installNodePackages(root, progress, remember);
+      if (pythonPackagesMissing(root)) await installPythonPackages(root, progress, remember);
     });
   } finally {
     progress.close();

@@ -5,12 +5,17 @@ import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import { CliError } from "../cli-error.mjs";
 
-const TAIL_LINES = 25;
+const HEAD_LINES = 12;
+const TAIL_LINES = 20;
 
-/** @param {string} path */
-function tail(path) {
+/**
+ * What a reader of a failed log needs: npm says the reason first, pip last.
+ * @param {string} path
+ */
+function excerpt(path) {
   const lines = readFileSync(path, "utf8").trimEnd().split("\n");
-  return lines.slice(-TAIL_LINES).join("\n");
+  if (lines.length <= HEAD_LINES + TAIL_LINES) return lines.join("\n");
+  return [...lines.slice(0, HEAD_LINES), "…", ...lines.slice(-TAIL_LINES)].join("\n");
 }
 
 /**
@@ -20,15 +25,17 @@ function tail(path) {
  * @param {string} command.cwd
  * @param {NodeJS.ProcessEnv} command.env
  * @param {string} command.log
+ * @param {(pid: number) => void} command.remember is told the installer's process
  * @param {(line: string) => void} [command.onLine]
  * @param {string} command.fix what to try when it fails
  * @returns {Promise<void>}
  */
-export async function runLogged({ program, args, cwd, env, log, onLine = () => {}, fix }) {
+export async function runLogged({ program, args, cwd, env, log, remember, onLine = () => {}, fix }) {
   mkdirSync(dirname(log), { recursive: true });
   const file = createWriteStream(log);
   file.write(`$ ${[program, ...args].join(" ")}\n`);
   const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  if (child.pid !== undefined) remember(child.pid);
   // Ctrl-C reaches the installer through the terminal's process group; a SIGTERM to this process alone would not.
   const end = () => child.kill("SIGTERM");
   process.once("exit", end);
@@ -45,6 +52,6 @@ export async function runLogged({ program, args, cwd, env, log, onLine = () => {
   process.removeListener("exit", end);
   await new Promise((resolve) => file.end(resolve));
   if (outcome !== "") {
-    throw new CliError(`${program} ${args[0] ?? ""} failed (${outcome}). The end of ${log}:\n\n${tail(log)}\n`, fix);
+    throw new CliError(`${program} ${args[0] ?? ""} failed (${outcome}). From ${log}:\n\n${excerpt(log)}\n`, fix);
   }
 }

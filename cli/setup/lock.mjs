@@ -15,20 +15,35 @@ function hasCode(error, code) {
 
 /**
  * @param {string} lock
- * @returns {{ pid: number, started: string } | undefined}
+ * @param {"owner" | "installer"} role
+ * @returns {import("../process-identity.mjs").ProcessIdentity | undefined}
  */
-function readOwner(lock) {
+function readHolder(lock, role) {
   try {
-    const owner = JSON.parse(readFileSync(join(lock, "owner.json"), "utf8"));
-    return typeof owner?.pid === "number" && typeof owner.started === "string" ? owner : undefined;
+    const holder = JSON.parse(readFileSync(join(lock, `${role}.json`), "utf8"));
+    return typeof holder?.pid === "number" && typeof holder.started === "string" ? holder : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** @param {string} lock */
+/**
+ * @param {string} lock
+ * @param {"owner" | "installer"} role
+ * @param {number} pid
+ */
+function writeHolder(lock, role, pid) {
+  writeFileSync(join(lock, `${role}.json`), JSON.stringify({ pid, started: startTime(pid) ?? "" }));
+}
+
+/**
+ * An installer outlives a set-up that was killed, and goes on writing: the lock is held until it has ended too.
+ * @param {string} lock
+ */
 function isAbandoned(lock) {
-  const owner = readOwner(lock);
+  const owner = readHolder(lock, "owner");
+  const installer = readHolder(lock, "installer");
+  if (installer !== undefined && isRunning(installer)) return false;
   if (owner !== undefined) return !isRunning(owner);
   try {
     return Date.now() - statSync(lock).mtimeMs > NAMELESS_AFTER_MS;
@@ -45,7 +60,7 @@ function tryTake(lock) {
     if (hasCode(error, "EEXIST")) return false;
     throw error;
   }
-  writeFileSync(join(lock, "owner.json"), JSON.stringify({ pid: process.pid, started: startTime(process.pid) ?? "" }));
+  writeHolder(lock, "owner", process.pid);
   return true;
 }
 
@@ -69,7 +84,7 @@ function clearAbandoned(lock) {
 /**
  * @param {string} lock
  * @param {import("./progress.mjs").Progress} progress
- * @param {() => Promise<void>} work
+ * @param {(remember: (installer: number) => void) => Promise<void>} work is given a way to name the process that does the writing
  */
 export async function withLock(lock, progress, work) {
   mkdirSync(dirname(lock), { recursive: true });
@@ -80,7 +95,9 @@ export async function withLock(lock, progress, work) {
       continue;
     }
     if (!waiting)
-      progress.start(`Waiting for the set-up that runs already (process ${readOwner(lock)?.pid ?? "unknown"})`);
+      progress.start(
+        `Waiting for the set-up that runs already (process ${readHolder(lock, "owner")?.pid ?? "unknown"})`,
+      );
     waiting = true;
     await pause(POLL_MS);
   }
@@ -92,7 +109,7 @@ export async function withLock(lock, progress, work) {
   const onTerminate = () => process.exit(143);
   process.once("SIGINT", onInterrupt).once("SIGTERM", onTerminate);
   try {
-    await work();
+    await work((installer) => writeHolder(lock, "installer", installer));
   } finally {
     process
       .removeListener("exit", release)

@@ -1,5 +1,5 @@
-// The Node half of the set-up: `npm ci` whenever node_modules is not what package-lock.json says.
-import { existsSync, readFileSync } from "node:fs";
+// The Node half of the set-up: npm brings node_modules to what package-lock.json says whenever it is not.
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { runLogged } from "./command.mjs";
 
@@ -29,14 +29,15 @@ export function nodePackagesMissing(root) {
     if (present === undefined && optional === true) continue;
     if (present?.version !== version || present?.integrity !== integrity) return true;
   }
-  return [...installed.keys()].some((path) => !wanted.has(path));
+  return false;
 }
 
 /**
  * @param {string} root
  * @param {import("./progress.mjs").Progress} progress
+ * @param {(installer: number) => void} remember
  */
-export async function installNodePackages(root, progress) {
+export async function installNodePackages(root, progress, remember) {
   const wanted = [...lockedPackages(join(root, "package-lock.json"))].flatMap(([path, { optional }]) =>
     optional === true ? [] : [path],
   );
@@ -44,15 +45,20 @@ export async function installNodePackages(root, progress) {
     const present = wanted.filter((path) => existsSync(join(root, path, "package.json"))).length;
     return `${present} of ${wanted.length}`;
   });
-  // npm itself must not run on the node in node_modules, which `npm ci` is about to delete.
-  const ownBin = join(root, "node_modules", ".bin");
-  const path = (process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== ownBin);
+  const modules = join(root, "node_modules");
+  // What an interrupted installation left may hold half a package, which npm would take for a whole one.
+  if (!existsSync(join(modules, ".package-lock.json"))) rmSync(modules, { recursive: true, force: true });
+  // npm itself must not run on the node in node_modules, which it is about to replace.
+  const path = (process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== join(modules, ".bin"));
   await runLogged({
     program: "npm",
-    args: ["ci", "--no-audit", "--no-fund", "--loglevel=error"],
+    // Not `npm ci`: that refuses a registry (a mirror, say) which lacks an optional package for some other platform.
+    // With --no-save the versions come from package-lock.json all the same, and neither file is written.
+    args: ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"],
     cwd: root,
     env: { ...process.env, PATH: path.join(delimiter) },
     log: join(root, ".cache", "setup", "npm.log"),
+    remember,
     fix: "Check the network and npm's registry setting (`npm config get registry`), then run the same command again.",
   });
   progress.done(`${wanted.length} installed`);

@@ -150,8 +150,9 @@ function pipWatcher(venv, downloads) {
 /**
  * @param {string} root
  * @param {import("./progress.mjs").Progress} progress
+ * @param {(installer: number) => void} remember
  */
-export async function installPythonPackages(root, progress) {
+export async function installPythonPackages(root, progress, remember) {
   const { service, venv, python, stamp, unfinished, downloads } = places(root);
   const logs = join(root, ".cache", "setup");
   mkdirSync(logs, { recursive: true });
@@ -165,6 +166,7 @@ export async function installPythonPackages(root, progress) {
       cwd: service,
       env: process.env,
       log: join(logs, "venv.log"),
+      remember,
       fix: "apt install python3-venv, or see the lines above; then run the same command again.",
     });
     progress.done(`made with Python ${environmentVersion(venv)}`);
@@ -192,6 +194,7 @@ export async function installPythonPackages(root, progress) {
     env: { ...process.env, TMPDIR: downloads, PYTHONUNBUFFERED: "1" },
     log: join(logs, "pip.log"),
     onLine: watcher.onLine,
+    remember,
     fix: "Check the network, the free disk space and pip's settings (`python3 -m pip config list`), then run the same command again.",
   });
   rmSync(downloads, { recursive: true, force: true });
