@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from owm_compute.errors import ComputeError
 from owm_compute.jobs.work import Message, ResultMessage, WorkRequest
+
+
+class Abandoned(Exception):
+    """The work was stopped because nobody wants its outcome: the service stops, or the edge has ended the job."""
 
 
 @dataclass
@@ -17,6 +23,18 @@ class Control:
     deadline: float
     cancel: threading.Event = field(default_factory=threading.Event)
     abandon: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raises `Abandoned`, or `deadline_exceeded` when the time is up."""
+        if self.abandon.is_set():
+            raise Abandoned
+        if time.monotonic() > self.deadline:
+            raise ComputeError(
+                "deadline_exceeded",
+                "the job ran longer than limits.timeout_s",
+                field="limits.timeout_s",
+                fix="raise limits.timeout_s",
+            )
 
 
 class Backend(Protocol):
@@ -28,7 +46,3 @@ class Backend(Protocol):
         Raises `ComputeError` (the job's own code, `deadline_exceeded`, `worker_died`, `resource_exhausted`),
         `JobCancelled`, or `Abandoned` when the runner has no more use for the outcome.
         """
-
-
-class Abandoned(Exception):
-    """The work was stopped because nobody wants its outcome: the service stops, or the edge has ended the job."""

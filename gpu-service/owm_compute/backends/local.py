@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from owm_compute.backends.base import Abandoned, Control
+from owm_compute.backends.base import Control
 from owm_compute.errors import ComputeError, JobCancelled
 from owm_compute.jobs.spawner import Child, Spawner
 from owm_compute.jobs.wire import WireError
@@ -62,16 +62,8 @@ class LocalBackend:
     def _follow(self, child: Child, control: Control, on_message: Callable[[Message], None]) -> ResultMessage:
         asked_at: float | None = None
         while True:
+            control.check()
             now = time.monotonic()
-            if control.abandon.is_set():
-                raise Abandoned
-            if now > control.deadline:
-                raise ComputeError(
-                    "deadline_exceeded",
-                    "the job ran longer than limits.timeout_s",
-                    field="limits.timeout_s",
-                    fix="raise limits.timeout_s",
-                )
             if control.cancel.is_set():
                 if asked_at is None:
                     asked_at = now

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,20 @@ MAX_ROWS = 5_000_000
 MAX_CELL = 100_000
 
 
+class _Rows(Protocol):
+    """What `csv.reader` gives: rows, and the line the last one ended on."""
+
+    line_num: int
+
+    def __iter__(self) -> Iterator[list[str]]: ...
+
+
 @dataclass(frozen=True)
 class Table:
-    """`features` (n, f) float32, already scaled; `labels` (n,) int64 indices into `task.classes`; `ids` in file order."""
+    """The rows of a split: `ids` in file order, and what belongs to them.
+
+    `features` (n, f) float32, already scaled; `labels` (n,) int64, indices into `task.classes`.
+    """
 
     task: Task
     ids: list[str]
@@ -48,11 +60,13 @@ def require_model(task: Task, config: ModelConfig) -> None:
         )
     if config.num_labels != len(task.classes):
         raise ComputeError(
-            "dataset_mismatch", f"the model knows {config.num_labels} classes, the task has {len(task.classes)}"
+            "dataset_mismatch",
+            f"the model knows {config.num_labels} classes, the task has {len(task.classes)}",
         )
     if isinstance(config, CnnConfig) and task.image_size is not None and config.image_size != task.image_size:
         raise ComputeError(
-            "dataset_mismatch", f"the model takes images of {config.image_size}, the task has {task.image_size}"
+            "dataset_mismatch",
+            f"the model takes images of {config.image_size}, the task has {task.image_size}",
         )
 
 
@@ -66,7 +80,7 @@ def read_table(path: Path, task: Task, *, label: str = "data") -> Table:
         raise ComputeError("dataset_mismatch", f"the file is not UTF-8: {error}", field=label) from None
 
 
-def _read(rows: csv.Reader, task: Task, label: str) -> Table:
+def _read(rows: _Rows, task: Task, label: str) -> Table:
     def refuse(message: str) -> ComputeError:
         return ComputeError("dataset_mismatch", message, field=label)
 
@@ -121,7 +135,7 @@ def _read(rows: csv.Reader, task: Task, label: str) -> Table:
     return Table(task, list(ids), features, np.array(labels, dtype=np.int64))
 
 
-def _lines(rows: csv.Reader, label: str) -> Iterator[list[str]]:
+def _lines(rows: _Rows, label: str) -> Iterator[list[str]]:
     try:
         yield from rows
     except csv.Error as error:

@@ -71,6 +71,8 @@ def parse_task(raw: bytes, *, field: str = "task.json") -> Task:
         raise ComputeError("task_invalid", "target, id and features must be different columns", field=field)
     if task.image_size is not None and len(task.features) % (task.image_size[0] * task.image_size[1]):
         raise ComputeError(
-            "task_invalid", "the features do not fill whole channels of image_size", field=f"{field}.image_size"
+            "task_invalid",
+            "the features do not fill whole channels of image_size",
+            field=f"{field}.image_size",
         )
     return task

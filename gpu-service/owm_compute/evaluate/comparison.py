@@ -29,9 +29,7 @@ class Comparison:
     p_value: float
 
 
-def compare(
-    a: Mapping[str, bool], b: Mapping[str, bool], *, seed: int = 0, resamples: int = RESAMPLES
-) -> Comparison:
+def compare(a: Mapping[str, bool], b: Mapping[str, bool], *, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
     """Compares two runs given as sample id → correct. Raises `ComputeError` (`samples_differ`) for other ids."""
     if a.keys() != b.keys():
         missing = sorted(a.keys() ^ b.keys())[0]

@@ -151,7 +151,11 @@ def _train(request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) 
         "training_accuracy": trained.accuracy,
         "n": len(table.ids),
         "seconds": round(time.monotonic() - started, 6),
-        "engine": {"torch": str(torch.__version__), "device": request.device, "threads": torch.get_num_threads()},
+        "engine": {
+            "torch": str(torch.__version__),
+            "device": request.device,
+            "threads": torch.get_num_threads(),
+        },
     }
     files = [OutputFile(path=path, sha256=sha, size=size) for path, (sha, size) in trained.save(out).items()]
     raw = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()

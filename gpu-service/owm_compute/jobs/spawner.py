@@ -18,7 +18,13 @@ from owm_compute.jobs.wire import Channel
 _log = logging.getLogger("owm_compute.spawner")
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 # What a GPU runtime needs to find its driver; everything else stays behind.
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
+_KEPT = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+)
 
 
 @dataclass
@@ -100,7 +106,13 @@ class Spawner:
 
     def _serve_once(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "owm_compute.jobs.forkserver", str(theirs.fileno()), str(os.getpid())]
+        command = [
+            sys.executable,
+            "-m",
+            "owm_compute.jobs.forkserver",
+            str(theirs.fileno()),
+            str(os.getpid()),
+        ]
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         environment |= {
             "PYTHONPATH": str(_PACKAGE_ROOT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ class OwmMLP(nn.Module):
     def __init__(self, config: MlpConfig) -> None:
         super().__init__()
         widths = [config.input_size, *config.hidden_sizes, config.num_labels]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self._activation = _ACTIVATIONS[config.activation]
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -45,7 +46,7 @@ class OwmCNN(nn.Module):
     def __init__(self, config: CnnConfig) -> None:
         super().__init__()
         depths = [config.in_channels, *config.channels]
-        self.conv = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(depths, depths[1:], strict=False))
+        self.conv = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(depths))
         height, width = config.pooled_size
         self.fc = nn.Linear(config.channels[-1] * height * width, config.hidden_size)
         self.head = nn.Linear(config.hidden_size, config.num_labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -44,7 +45,7 @@ class MlpConfig(_Config):
         """Name → shape of every tensor, in layer order."""
         widths = [self.input_size, *self.hidden_sizes, self.num_labels]
         shapes: dict[str, tuple[int, ...]] = {}
-        for i, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
             shapes[f"layers.{i}.weight"] = (fan_out, fan_in)
             shapes[f"layers.{i}.bias"] = (fan_out,)
         return shapes
@@ -75,7 +76,7 @@ class CnnConfig(_Config):
         """Name → shape of every tensor, in layer order."""
         shapes: dict[str, tuple[int, ...]] = {}
         depths = [self.in_channels, *self.channels]
-        for i, (fan_in, fan_out) in enumerate(zip(depths, depths[1:], strict=False)):
+        for i, (fan_in, fan_out) in enumerate(pairwise(depths)):
             shapes[f"conv.{i}.weight"] = (fan_out, fan_in, 3, 3)
             shapes[f"conv.{i}.bias"] = (fan_out,)
         height, width = self.pooled_size

@@ -68,9 +68,7 @@ def load_model(
                 )
         for name in source:
             if name not in expected:
-                raise ComputeError(
-                    "tensor_unexpected", f"tensor {name!r} is not part of the architecture", field=name
-                )
+                raise ComputeError("tensor_unexpected", f"tensor {name!r} is not part of the architecture", field=name)
         module = empty_model(config)
         with torch.no_grad():
             for name, parameter in module.named_parameters():

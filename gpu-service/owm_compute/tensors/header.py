@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from json.decoder import scanstring
+from json.decoder import JSONDecoder
 
 from owm_compute.tensors.dtypes import BITS
 
@@ -19,6 +19,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _INTEGER = re.compile(r"(?:0|[1-9][0-9]*)(?=[ \t\n\r,\]]|\Z)")
 _FORBIDDEN_IN_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_DECODER = JSONDecoder(strict=True)
 _ESCAPE = re.compile(r"\\(?:u(.{0,4})|.)", re.DOTALL)
 _FOUR_HEX = re.compile("[0-9A-Fa-f]{4}")
 _FIELDS = ("dtype", "shape", "data_offsets")
@@ -175,7 +176,7 @@ class _Scanner:
             raise HeaderError("st.json", f"expected a string at character {self.at}")
         start = self.at
         try:
-            value, self.at = scanstring(self.text, start + 1, True)
+            value, self.at = _DECODER.raw_decode(self.text, start)
         except ValueError as error:
             raise HeaderError("st.json", f"bad string at character {start}: {error}") from None
         # The standard scanner reads \u through int(), which takes more than four hexadecimal digits.
@@ -186,7 +187,7 @@ class _Scanner:
                     raise HeaderError("st.json", f"bad escape in the string at character {start}")
         if _SURROGATE.search(value):
             raise HeaderError("st.utf8", f"lone surrogate in the string at character {start}")
-        return value
+        return str(value)
 
     def _metadata(self) -> dict[str, str]:
         if self._peek() != "{":

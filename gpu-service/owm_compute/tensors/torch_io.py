@@ -31,7 +31,7 @@ _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, without a copy."""
-    return memoryview(tensor.view(-1).view(torch.uint8).numpy())
+    return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def load_tensor(source: TensorSet, name: str) -> torch.Tensor:

@@ -43,7 +43,11 @@ def header_bytes(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -
     position = 0
     for name in layout(specs):
         end = position + specs[name].nbytes
-        entry = {"dtype": specs[name].dtype, "shape": list(specs[name].shape), "data_offsets": [position, end]}
+        entry = {
+            "dtype": specs[name].dtype,
+            "shape": list(specs[name].shape),
+            "data_offsets": [position, end],
+        }
         document[name] = entry
         position = end
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")

@@ -90,7 +90,7 @@ def train_classifier(
     for epoch in range(plan.epochs):
         total = 0.0
         permutation = torch.randperm(len(labels), generator=order).to(device)
-        for step, rows in enumerate(permutation.split(plan.batch_size)):
+        for step, rows in enumerate(torch.split(permutation, plan.batch_size)):
             report.step(epoch * batches + step, plan.epochs * batches, "steps")
             optimizer.zero_grad(set_to_none=True)
             loss = nn.functional.cross_entropy(module(features[rows]), labels[rows])

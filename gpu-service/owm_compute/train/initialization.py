@@ -41,9 +41,7 @@ def initialize(module: nn.Module, scheme: InitScheme, seed: int) -> None:
                 parameter.zero_()
 
 
-def _draw(
-    parameter: torch.Tensor, scheme: InitScheme, fan_in: int, fan_out: int, generator: torch.Generator
-) -> None:
+def _draw(parameter: torch.Tensor, scheme: InitScheme, fan_in: int, fan_out: int, generator: torch.Generator) -> None:
     if scheme == "he_normal":
         parameter.normal_(0, math.sqrt(2 / fan_in), generator=generator)
     elif scheme == "xavier_normal":

@@ -1,0 +1,56 @@
+"""`python -m owm_compute`: reads the settings and serves until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+
+from owm_compute.api.app import create_app
+from owm_compute.errors import ComputeError
+from owm_compute.jobs.sandbox import hide_memory
+from owm_compute.logs import configure_logging
+from owm_compute.service import Service
+from owm_compute.settings import read_settings
+
+
+class _Server(uvicorn.Server):
+    """Wakes long polls and event streams when the process is told to stop, so that they don't hold it up."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: object = None) -> None:
+        self._service.changes.stop()
+        await super().shutdown()
+
+
+def main() -> int:
+    """Exit status: 0 after a signal, 2 when a setting is missing or wrong."""
+    configure_logging()
+    log = logging.getLogger("owm_compute")
+    try:
+        settings = read_settings()
+        configure_logging(settings.log_level)
+        hide_memory()
+        service = Service(settings)
+    except ComputeError as error:
+        log.error(error.message, extra={"data": error.as_json()})
+        return 2
+    config = uvicorn.Config(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    _Server(config, service).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The client of the edge: inputs in, files and results out, with one job's token."""
