@@ -1,6 +1,6 @@
 // The process that runs the Worker on workerd, with D1, R2, Workflows and Durable Objects as files under the state folder.
 // It is started by hub.ts, gets its settings over the IPC channel, and ends when that channel closes.
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { globSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { convertV4MiniflareOptions, Log, LogLevel, Miniflare, type V4SharedOptions } from "miniflare";
@@ -26,11 +26,15 @@ export type EdgeSettings = z.infer<typeof settingsShape>;
 export type EdgeMessage = z.infer<typeof messageShape>;
 
 const COMPANION_GRACE_MS = 3000;
+/** The only schedule kept here, see keepSchedule. */
+const EVERY_MINUTE = "* * * * *";
+const MINUTE_MS = 60_000;
 
 /** What is used here of the things wrangler makes of wrangler.toml; the rest is passed on unseen. */
 const configShape = z.object({
   name: z.string(),
   main: z.string(),
+  triggers: z.object({ crons: z.array(z.string()).default([]) }),
   d1_databases: z.array(
     z.object({ binding: z.string(), migrations_dir: z.string().optional(), migrations_table: z.string().optional() }),
   ),
@@ -72,8 +76,25 @@ async function migrate(miniflare: Miniflare, { binding, folder, table }: Migrate
   }
 }
 
+/** workerd has no cron: the Worker's scheduled handler is called from here, once at the start and then every minute. */
+function keepSchedule(miniflare: Miniflare, crons: string[]): void {
+  const other = crons.filter((cron) => cron !== EVERY_MINUTE);
+  if (other.length > 0) console.error(`these schedules run only when deployed: ${other.join("; ")}`);
+  if (!crons.includes(EVERY_MINUTE)) return;
+  const tick = async () => {
+    const worker = await miniflare.getWorker();
+    const { outcome } = await worker.scheduled({ cron: EVERY_MINUTE });
+    if (outcome !== "ok") console.error(`the scheduled handler ended with: ${outcome}`);
+  };
+  const run = () => void tick().catch((error) => console.error(`the scheduled handler could not be called: ${error}`));
+  run();
+  setInterval(run, MINUTE_MS).unref();
+}
+
 async function serve({ config: configPath, bundle, persist, port, bindings }: EdgeSettings): Promise<Miniflare> {
   mkdirSync(persist, { recursive: true });
+  // workerd writes an R2 object beside its place first; killed midway, it never comes back for that file.
+  for (const draft of globSync("r2/*/blobs/.*.tmp", { cwd: persist })) rmSync(join(persist, draft));
   const config = configShape.parse(unstable_readConfig({ config: configPath }));
   const { workerOptions, externalWorkers } = unstable_getMiniflareWorkerOptions(configPath);
   // The built modules come with their types; Miniflare takes rules for sources only.
@@ -108,6 +129,7 @@ async function serve({ config: configPath, bundle, persist, port, bindings }: Ed
   };
   await miniflare.setOptions(convertV4MiniflareOptions({ ...shared, port, workers: [worker, ...externalWorkers] }));
   await miniflare.ready;
+  keepSchedule(miniflare, config.triggers.crons);
   return miniflare;
 }
 
