@@ -7,6 +7,8 @@ const migrations = await readD1Migrations(path.join(import.meta.dirname, "drizzl
 
 export default defineConfig({
   test: {
+    // The Worker logs every request; only what is not an ordinary request is worth reading in a test run.
+    onConsoleLog: (log) => !log.includes('"msg":"request"'),
     projects: [
       {
         plugins: [

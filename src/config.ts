@@ -18,7 +18,11 @@ const Settings = z.object({
     .max(4_995 * 1024 * 1024)
     .default(64 * 1024 * 1024),
   /** A job that runs longer fails. Seconds. */
-  JOB_TIMEOUT_S: z.coerce.number().int().positive().default(6 * 3600),
+  JOB_TIMEOUT_S: z.coerce
+    .number()
+    .int()
+    .positive()
+    .default(6 * 3600),
 });
 
 export type Config = {
@@ -39,7 +43,9 @@ export function readConfig(env: object): Config {
   const result = Settings.safeParse(env);
   if (!result.success) {
     const problems = result.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ");
-    throw new Error(`Settings are missing or wrong (${problems}). Set [vars] in wrangler.toml, secrets with wrangler secret put.`);
+    throw new Error(
+      `Settings are missing or wrong (${problems}). Set [vars] in wrangler.toml, secrets with wrangler secret put.`,
+    );
   }
   const config: Config = {
     secret: result.data.OWM_SECRET,

@@ -2,7 +2,7 @@
 import { HubError } from "../errors";
 import { deniedEvent } from "../events/trail";
 import type { Platform } from "../platform/platform";
-import { type Actor, type Request, decide } from "./policy";
+import { type Actor, decide, type Request } from "./policy";
 
 export type Caller = { readonly platform: Platform; readonly actor: Actor };
 

@@ -1,6 +1,6 @@
 // Tokens that open exactly one job: derived from the hub's secret, so that a retried submission carries the same one.
 import { type JobId, parseJobId } from "../ids";
-import { isSigned, sign } from "./signing";
+import { isSigned, sign } from "../platform/signing";
 
 const PREFIX = "owmjob_";
 

@@ -21,7 +21,12 @@ export type Actor =
   | { readonly kind: "job"; readonly id: JobId }
   | { readonly kind: "hub" };
 
-export type Membership = { readonly orgId: string; readonly orgName: string; readonly orgFullname: string; readonly role: Role };
+export type Membership = {
+  readonly orgId: string;
+  readonly orgName: string;
+  readonly orgFullname: string;
+  readonly role: Role;
+};
 
 export type Request =
   | { readonly action: "repo.read"; readonly repo: RepoFacts }
@@ -81,11 +86,17 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
   switch (request.action) {
     case "repo.read":
     case "repo.use":
-      return !request.repo.private || holds(actor, request.repo.ownerId, "read") ? ALLOW : deny("the repository is private");
+      return !request.repo.private || holds(actor, request.repo.ownerId, "read")
+        ? ALLOW
+        : deny("the repository is private");
     case "repo.write":
-      return holds(actor, request.repo.ownerId, "write") ? ALLOW : deny("writing needs the role write in the owning namespace");
+      return holds(actor, request.repo.ownerId, "write")
+        ? ALLOW
+        : deny("writing needs the role write in the owning namespace");
     case "repo.delete":
-      return holds(actor, request.repo.ownerId, "admin") ? ALLOW : deny("deleting needs the role admin in the owning namespace");
+      return holds(actor, request.repo.ownerId, "admin")
+        ? ALLOW
+        : deny("deleting needs the role admin in the owning namespace");
     case "repo.create":
       return holds(actor, request.ownerId, "write") ? ALLOW : deny("creating needs the role write in that namespace");
     case "job.create":
@@ -93,13 +104,18 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
     case "token.create":
       return ALLOW;
     case "job.read":
-      return isParty(actor, request.job, "read") ? ALLOW : deny("only who started the job and members of its output's namespace see it");
+      return isParty(actor, request.job, "read")
+        ? ALLOW
+        : deny("only who started the job and members of its output's namespace see it");
     case "job.cancel":
-      return isParty(actor, request.job, "admin") ? ALLOW : deny("only who started the job and admins of its output's namespace may cancel it");
+      return isParty(actor, request.job, "admin")
+        ? ALLOW
+        : deny("only who started the job and admins of its output's namespace may cancel it");
     case "job.work":
       return deny("only the job's own token does its work");
     case "audit.read":
-      if (request.scope === "hub") return actor.isAdmin ? ALLOW : deny("the hub's whole trail is for its administrators");
+      if (request.scope === "hub")
+        return actor.isAdmin ? ALLOW : deny("the hub's whole trail is for its administrators");
       return holds(actor, request.scope.ownerId, "admin") ? ALLOW : deny("the trail is for admins of the namespace");
     case "org.manage":
       return holds(actor, request.orgId, "admin") ? ALLOW : deny("this needs the role admin in the organization");

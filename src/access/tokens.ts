@@ -27,7 +27,12 @@ export function newTokenText(): string {
 
 export const tokenHash = (token: string): string => createHash("sha256").update(token).digest("hex");
 
-export type NewToken = { readonly accountId: string; readonly name: string; readonly scope: Scope; readonly days: number };
+export type NewToken = {
+  readonly accountId: string;
+  readonly name: string;
+  readonly scope: Scope;
+  readonly days: number;
+};
 
 /** The row of a new token and its text, which is shown once and never stored. */
 export function mintToken(now: number, token: NewToken) {
@@ -55,7 +60,12 @@ const IdentityRow = z.object({
   memberships: z.string().transform((text) =>
     z
       .array(
-        z.object({ orgId: z.string(), orgName: z.string(), orgFullname: z.string(), role: z.enum(["read", "write", "admin"]) }),
+        z.object({
+          orgId: z.string(),
+          orgName: z.string(),
+          orgFullname: z.string(),
+          role: z.enum(["read", "write", "admin"]),
+        }),
       )
       .parse(JSON.parse(text)),
   ),
@@ -87,13 +97,7 @@ export async function identify(platform: Platform, authorization: string | null 
   if (row === undefined) throw new HubError("invalid_credentials");
   const today = Math.floor(now / DAY);
   if (row.last_used_day !== today)
-    platform.defer(
-      platform.db
-        .update(tokens)
-        .set({ lastUsedDay: today })
-        .where(eq(tokens.id, row.token_id))
-        .run(),
-    );
+    platform.defer(platform.db.update(tokens).set({ lastUsedDay: today }).where(eq(tokens.id, row.token_id)).run());
   return {
     kind: "user",
     id: row.id,
@@ -105,7 +109,8 @@ export async function identify(platform: Platform, authorization: string | null 
   };
 }
 
-function tokenOf(authorization: string): string | null {
+/** What the header presents as a token; null when it is no Bearer or Basic header. */
+export function tokenOf(authorization: string): string | null {
   const bearer = /^Bearer +(\S+)$/i.exec(authorization);
   if (bearer?.[1] !== undefined) return bearer[1];
   const basic = /^Basic +(\S+)$/i.exec(authorization);

@@ -1,27 +1,34 @@
 // How rooms talk to D1: guarded batches that commit whole or not at all, and raw queries whose rows are checked.
-import { type SQL, sql } from "drizzle-orm";
-import type { BatchItem } from "drizzle-orm/batch";
+import { SQL, sql } from "drizzle-orm";
+import { SQLiteAsyncDialect } from "drizzle-orm/sqlite-core";
 import type * as z from "zod";
 import type { HubError } from "../errors";
 import type { Db } from "../platform/platform";
 
-export type Statement = BatchItem<"sqlite">;
+/** A query builder of drizzle, or SQL written by hand. */
+export type Statement = SQL | { toSQL(): { sql: string; params: unknown[] } };
 
 /** A condition that must hold when the batch commits, and what to answer when it does not. */
 export type Guard = { readonly holds: SQL; readonly otherwise: () => HubError };
+
+const dialect = new SQLiteAsyncDialect();
+
+/** Drizzle's own batch can't bind the parameters of hand-written SQL, so statements are prepared here. */
+function prepared(db: Db, statement: Statement): D1PreparedStatement {
+  const query = statement instanceof SQL ? dialect.sqlToQuery(statement) : statement.toSQL();
+  return db.$client.prepare(query.sql).bind(...query.params);
+}
 
 /**
  * Runs the statements as one transaction, if every guard holds at that moment: a guard that does not hold inserts NULL
  * into a NOT NULL column, which rolls the batch back. @throws the error of the first guard that does not hold.
  */
 export async function commitBatch(db: Db, guards: readonly Guard[], statements: readonly Statement[]): Promise<void> {
-  const checks = guards.map((guard) => db.run(sql`insert into guards (holds) select null where not (${guard.holds})`));
-  const [first, ...rest] = [...checks, ...statements];
-  if (first === undefined) return;
+  const checks = guards.map((guard) => sql`insert into guards (holds) select null where not (${guard.holds})`);
   try {
-    await db.batch([first, ...rest]);
+    await db.$client.batch([...checks, ...statements].map((statement) => prepared(db, statement)));
   } catch (error) {
-    if (!isGuardFailure(error)) throw error;
+    if (!hasMessage(error, "guards.holds")) throw error;
     for (const guard of guards) {
       const row = await db.get<{ holds: number }>(sql`select (${guard.holds}) as holds`);
       if (!row?.holds) throw guard.otherwise();
@@ -32,16 +39,12 @@ export async function commitBatch(db: Db, guards: readonly Guard[], statements: 
   }
 }
 
-function isGuardFailure(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause)
-    if (cause.message.includes("guards.holds")) return true;
-  return false;
-}
-
 /** True when the failure is a UNIQUE constraint on these columns, as SQLite names them: `table.column`. */
-export function isUniqueViolation(error: unknown, columns: string): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause)
-    if (cause.message.includes(`UNIQUE constraint failed: ${columns}`)) return true;
+export const isUniqueViolation = (error: unknown, columns: string): boolean =>
+  hasMessage(error, `UNIQUE constraint failed: ${columns}`);
+
+function hasMessage(error: unknown, text: string): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) if (cause.message.includes(text)) return true;
   return false;
 }
 
@@ -52,10 +55,8 @@ export async function queryRows<T>(db: Db, schema: z.ZodType<T>, query: SQL): Pr
 
 /** Several hand-written queries in one round trip and one transaction: the rows of each, checked. */
 export async function queryEach<T>(db: Db, schema: z.ZodType<T>, queries: readonly SQL[]): Promise<T[][]> {
-  // `run` and not `all`: in a batch drizzle gives raw rows of `all` as arrays without names.
-  const [first, ...rest] = queries.map((query) => db.run(query));
-  if (first === undefined) return [];
-  const results = await db.batch([first, ...rest]);
+  if (queries.length === 0) return [];
+  const results = await db.$client.batch(queries.map((query) => prepared(db, query)));
   return results.map(({ results: rows }) => rows.map((row) => schema.parse(row)));
 }
 

@@ -235,7 +235,10 @@ export const jobEvents = sqliteTable(
     type: text().notNull(),
     data: text({ mode: "json" }).$type<unknown>().notNull(),
   },
-  (t) => [index("job_events_job").on(t.jobId, t.seq), uniqueIndex("job_events_source").on(t.jobId, t.attempt, t.sourceSeq)],
+  (t) => [
+    index("job_events_job").on(t.jobId, t.seq),
+    uniqueIndex("job_events_source").on(t.jobId, t.attempt, t.sourceSeq),
+  ],
 );
 
 /** What a revision was made from. */
@@ -270,7 +273,10 @@ export const evaluations = sqliteTable(
     record: text({ mode: "json" }).$type<unknown>().notNull(),
     createdAt: integer("created_at").notNull(),
   },
-  (t) => [index("evaluations_model").on(t.modelRepoId, t.createdAt), index("evaluations_dataset").on(t.datasetRepoId, t.createdAt)],
+  (t) => [
+    index("evaluations_model").on(t.modelRepoId, t.createdAt),
+    index("evaluations_dataset").on(t.datasetRepoId, t.createdAt),
+  ],
 );
 
 /** The audit trail: CloudEvents fields, and who did what to which resource, for which purpose, with which decision. */

@@ -1,7 +1,7 @@
 // The audit trail: events as CloudEvents, written in the same batch as the change they tell of, and read back by page.
-import { type SQL, and, desc, eq, inArray, lt, sql } from "drizzle-orm";
-import type { Actor, Action, Purpose } from "../access/policy";
-import { type Statement, asJson } from "../db/client";
+import { and, desc, eq, inArray, lt, type SQL, sql } from "drizzle-orm";
+import type { Action, Actor, Purpose } from "../access/policy";
+import { asJson, type Statement } from "../db/client";
 import { events } from "../db/schema";
 import { sortableId } from "../ids";
 import type { AuditEvent, Db, Platform } from "../platform/platform";

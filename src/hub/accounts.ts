@@ -51,19 +51,31 @@ export async function createUser(caller: Caller, wanted: NewAccount): Promise<{ 
   const row = accountRow(platform.now(), "user", wanted);
   await asFree(
     wanted.name,
-    commitBatch(platform.db, [], [
-      platform.db.insert(accounts).values(row),
-      eventStatement(
-        platform.db,
-        allowedEvent(platform, actor, { type: "account.created", subject, action: "account.create", scopeId: row.id }),
-      ),
-    ]),
+    commitBatch(
+      platform.db,
+      [],
+      [
+        platform.db.insert(accounts).values(row),
+        eventStatement(
+          platform.db,
+          allowedEvent(platform, actor, {
+            type: "account.created",
+            subject,
+            action: "account.create",
+            scopeId: row.id,
+          }),
+        ),
+      ],
+    ),
   );
   return row;
 }
 
 /** The creator becomes the organization's first admin. @throws account_exists */
-export async function createOrganization(caller: Caller, wanted: NewAccount): Promise<{ id: string; name: AccountName }> {
+export async function createOrganization(
+  caller: Caller,
+  wanted: NewAccount,
+): Promise<{ id: string; name: AccountName }> {
   const { platform, actor } = caller;
   const user = requireUser(caller);
   const subject = `account:${wanted.name}`;
@@ -72,20 +84,29 @@ export async function createOrganization(caller: Caller, wanted: NewAccount): Pr
   const row = accountRow(now, "org", wanted);
   await asFree(
     wanted.name,
-    commitBatch(platform.db, [], [
-      platform.db.insert(accounts).values(row),
-      platform.db.insert(memberships).values({ orgId: row.id, userId: user.id, role: "admin", createdAt: now }),
-      eventStatement(
-        platform.db,
-        allowedEvent(platform, actor, { type: "account.created", subject, action: "org.create", scopeId: row.id }),
-      ),
-    ]),
+    commitBatch(
+      platform.db,
+      [],
+      [
+        platform.db.insert(accounts).values(row),
+        platform.db.insert(memberships).values({ orgId: row.id, userId: user.id, role: "admin", createdAt: now }),
+        eventStatement(
+          platform.db,
+          allowedEvent(platform, actor, { type: "account.created", subject, action: "org.create", scopeId: row.id }),
+        ),
+      ],
+    ),
   );
   return row;
 }
 
 /** Sets a member's role, or removes the member with null; the last admin stays. */
-export async function setMember(caller: Caller, orgName: AccountName, userName: AccountName, role: Role | null): Promise<void> {
+export async function setMember(
+  caller: Caller,
+  orgName: AccountName,
+  userName: AccountName,
+  role: Role | null,
+): Promise<void> {
   const { platform, actor } = caller;
   const org = await findAccount(platform, orgName);
   if (org.kind !== "org") throw new HubError("account_not_found", { name: orgName });
@@ -98,26 +119,33 @@ export async function setMember(caller: Caller, orgName: AccountName, userName: 
   const keepsAnAdmin = {
     holds: sql`${role === "admin" ? 1 : 0} or exists (select 1 from memberships where org_id = ${org.id} and role = 'admin' and user_id <> ${user.id})`,
     otherwise: () =>
-      new HubError("invalid_field", { field: "role", problem: "would leave the organization without an admin: name another first" }),
-  };
-  await commitBatch(db, [keepsAnAdmin], [
-    role === null
-      ? db.delete(memberships).where(isMember)
-      : db
-          .insert(memberships)
-          .values({ orgId: org.id, userId: user.id, role, createdAt: platform.now() })
-          .onConflictDoUpdate({ target: [memberships.orgId, memberships.userId], set: { role } }),
-    eventStatement(
-      db,
-      allowedEvent(platform, actor, {
-        type: "member.changed",
-        subject,
-        action: "org.manage",
-        scopeId: org.id,
-        data: { user: user.name, role },
+      new HubError("invalid_field", {
+        field: "role",
+        problem: "would leave the organization without an admin: name another first",
       }),
-    ),
-  ]);
+  };
+  await commitBatch(
+    db,
+    [keepsAnAdmin],
+    [
+      role === null
+        ? db.delete(memberships).where(isMember)
+        : db
+            .insert(memberships)
+            .values({ orgId: org.id, userId: user.id, role, createdAt: platform.now() })
+            .onConflictDoUpdate({ target: [memberships.orgId, memberships.userId], set: { role } }),
+      eventStatement(
+        db,
+        allowedEvent(platform, actor, {
+          type: "member.changed",
+          subject,
+          action: "org.manage",
+          scopeId: org.id,
+          data: { user: user.name, role },
+        }),
+      ),
+    ],
+  );
 }
 
 export type TokenRequest = { readonly name: string; readonly scope: Scope; readonly days?: number };
@@ -131,21 +159,31 @@ export async function createToken(caller: Caller, wanted: TokenRequest, forUser?
   const action = account.id === self.id ? "token.create" : "account.token.create";
   authorize(caller, { action }, { subject, scopeId: account.id });
   const days = wanted.days ?? DEFAULT_TOKEN_DAYS;
-  if (days > MAX_TOKEN_DAYS) throw new HubError("invalid_field", { field: "days", problem: `must be at most ${MAX_TOKEN_DAYS}` });
-  const { text, row } = mintToken(platform.now(), { accountId: account.id, name: wanted.name, scope: wanted.scope, days });
-  await commitBatch(platform.db, [], [
-    platform.db.insert(tokens).values(row),
-    eventStatement(
-      platform.db,
-      allowedEvent(platform, actor, {
-        type: "token.created",
-        subject,
-        action,
-        scopeId: account.id,
-        data: { name: wanted.name, scope: wanted.scope, expiresAt: row.expiresAt },
-      }),
-    ),
-  ]);
+  if (days > MAX_TOKEN_DAYS)
+    throw new HubError("invalid_field", { field: "days", problem: `must be at most ${MAX_TOKEN_DAYS}` });
+  const { text, row } = mintToken(platform.now(), {
+    accountId: account.id,
+    name: wanted.name,
+    scope: wanted.scope,
+    days,
+  });
+  await commitBatch(
+    platform.db,
+    [],
+    [
+      platform.db.insert(tokens).values(row),
+      eventStatement(
+        platform.db,
+        allowedEvent(platform, actor, {
+          type: "token.created",
+          subject,
+          action,
+          scopeId: account.id,
+          data: { name: wanted.name, scope: wanted.scope, expiresAt: row.expiresAt },
+        }),
+      ),
+    ],
+  );
   return { id: row.id, token: text, expiresAt: row.expiresAt };
 }
 
@@ -159,23 +197,36 @@ export async function bootstrap(platform: Platform, name: AccountName, rotate: b
   const existing = await db.query.accounts.findFirst({ where: eq(accounts.isAdmin, true) });
   if (existing !== undefined && !rotate) throw new HubError("already_bootstrapped");
   const account = existing ?? accountRow(now, "user", { name, fullname: "Administrator" }, true);
-  const { text, row } = mintToken(now, { accountId: account.id, name: "bootstrap", scope: "admin", days: MAX_TOKEN_DAYS });
+  const { text, row } = mintToken(now, {
+    accountId: account.id,
+    name: "bootstrap",
+    scope: "admin",
+    days: MAX_TOKEN_DAYS,
+  });
   const firstOne = {
     holds: existing === undefined ? sql`not exists (select 1 from accounts where is_admin = 1)` : sql`1`,
     otherwise: () => new HubError("already_bootstrapped"),
   };
-  await commitBatch(db, [firstOne], [
-    ...(existing === undefined ? [db.insert(accounts).values({ ...account, isAdmin: true })] : []),
-    db.insert(tokens).values(row),
-    eventStatement(
-      db,
-      allowedEvent(platform, { kind: "hub" }, {
-        type: existing === undefined ? "account.created" : "token.created",
-        subject: `account:${account.name}`,
-        action: "account.create",
-        scopeId: null,
-      }),
-    ),
-  ]);
+  await commitBatch(
+    db,
+    [firstOne],
+    [
+      ...(existing === undefined ? [db.insert(accounts).values({ ...account, isAdmin: true })] : []),
+      db.insert(tokens).values(row),
+      eventStatement(
+        db,
+        allowedEvent(
+          platform,
+          { kind: "hub" },
+          {
+            type: existing === undefined ? "account.created" : "token.created",
+            subject: `account:${account.name}`,
+            action: "account.create",
+            scopeId: null,
+          },
+        ),
+      ),
+    ],
+  );
   return { user: account.name, token: text };
 }

@@ -1,5 +1,5 @@
 // Which files travel as LFS and which are ignored: `.gitattributes`, `.gitignore` and a look at the first bytes.
-import { type PatternRule, lastMatch, parsePatterns } from "../formats/git/patterns";
+import { lastMatch, type PatternRule, parsePatterns } from "../formats/git/patterns";
 
 const LFS = "filter=lfs diff=lfs merge=lfs -text";
 
@@ -39,7 +39,7 @@ function isBinary(sample: Uint8Array): boolean {
   if (sample.includes(0)) return true;
   try {
     // The sample may end inside a character: `stream` lets the last one be incomplete.
-    new TextDecoder("utf-8", { fatal: true }).decode(sample, { stream: true });
+    new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(sample, { stream: true });
     return false;
   } catch {
     return true;

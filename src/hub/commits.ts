@@ -1,19 +1,20 @@
 // Commits: real git objects, made from changes, published by one guarded batch that moves a ref.
-import { and, eq, sql } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, type Caller, may } from "../access/caller";
-import { type Guard, type Statement, asJson, commitBatch, queryRows } from "../db/client";
+import { asJson, commitBatch, type Guard, queryRows, type Statement } from "../db/client";
 import { commits, refs, repos } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
-import { blobId, commitId } from "../formats/git/objects";
-import { lfsPointer } from "../formats/git/lfs-pointer";
-import { type GitId, type RefName, type Sha256, parseFilePath, parseGitId, parseSha256 } from "../ids";
+import { commitId, type GitCommit, gitPerson } from "../formats/git/commit";
+import { encodeLfsPointer } from "../formats/git/lfs-pointer";
+import { blobId } from "../formats/git/objects";
+import { type GitId, parseFilePath, parseGitId, parseSha256, type RefName, type Sha256 } from "../ids";
 import type { Db, Platform } from "../platform/platform";
 import { storeBytes } from "../store/contents";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
-import { MAIN, type Repository, ownersOf, repoSubject } from "./repositories";
-import { type Change, type FileEntry, type LoadedEntry, type TreeRow, editTree, touchedDirectories } from "./tree-edit";
+import { MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
+import { type Change, editTree, type FileEntry, type LoadedEntry, type TreeRow, touchedDirectories } from "./tree-edit";
 
 export type Author = { readonly name: string; readonly email: string };
 
@@ -71,16 +72,20 @@ function authorOf(caller: Caller): Author {
   return { name, email: `${name}@users.noreply.localhost` };
 }
 
-export async function prepareCommit(caller: Caller, repo: Repository, request: CommitRequest, author: Author): Promise<PreparedCommit> {
+export async function prepareCommit(
+  caller: Caller,
+  repo: Repository,
+  request: CommitRequest,
+  author: Author,
+): Promise<PreparedCommit> {
   const { platform } = caller;
   const { db } = platform;
   const head = await loadHead(db, repo.id, request);
   const { root, rows } = editTree(head.entries, request.changes);
   const now = platform.now();
   const message = request.description ? `${request.summary}\n\n${request.description}\n` : `${request.summary}\n`;
-  const parents = head.commit === null ? [] : [head.commit];
-  const authoredAt = Math.floor(now / 1000);
-  const id = commitId({ tree: root, parents, author: { ...author, time: authoredAt }, message });
+  const made = gitCommit({ tree: root, parents: head.commit === null ? [] : [head.commit], author, message, now });
+  const id = commitId(made);
   const contents = request.changes.flatMap((change) => (change.kind === "put" ? [change.file.sha256] : []));
   return {
     id,
@@ -101,9 +106,9 @@ export async function prepareCommit(caller: Caller, repo: Repository, request: C
       },
     ],
     statements: [
-      ...treeStatements(db, repo.id, rows),
-      ...linkContents(db, repo.id, contents, now),
-      ...commitRows(db, { repo, id, tree: root, parents, author, authoredAt, message, ref: request.ref, now }),
+      ...treeStatements(repo.id, rows),
+      ...linkContents(repo.id, contents, now),
+      ...commitRows(db, repo, made, request.ref, now),
       eventStatement(
         db,
         allowedEvent(platform, caller.actor, {
@@ -155,12 +160,14 @@ async function loadHead(db: Db, repoId: string, request: CommitRequest) {
   );
   const [first] = rows;
   const commit = first?.commit_id ?? null;
-  if (commit === null && request.ref !== MAIN && request.startFrom === undefined) throw new HubError("revision_not_found", { revision: request.ref });
+  if (commit === null && request.ref !== MAIN && request.startFrom === undefined)
+    throw new HubError("revision_not_found", { revision: request.ref });
   if (request.parent !== undefined && !(commit ?? "").startsWith(request.parent)) throw new HubError("ref_moved");
   const entries: LoadedEntry[] = [];
   for (const row of rows) {
     if (row.directory === null || row.name === null || row.kind === null || row.id === null) continue;
-    if (row.kind === "directory") entries.push({ directory: row.directory, name: row.name, node: { kind: "directory", id: row.id } });
+    if (row.kind === "directory")
+      entries.push({ directory: row.directory, name: row.name, node: { kind: "directory", id: row.id } });
     else if (row.sha256 !== null && row.size !== null)
       entries.push({
         directory: row.directory,
@@ -172,60 +179,61 @@ async function loadHead(db: Db, repoId: string, request: CommitRequest) {
   return { commit, target: first?.ref === request.ref ? commit : null, tree: first?.tree ?? null, entries };
 }
 
-function treeStatements(db: Db, repoId: string, rows: readonly TreeRow[]): Statement[] {
-  return chunks(rows).map((chunk) =>
-    db.run(sql`insert or ignore into tree_entries (repo_id, tree, name, kind, id, sha256, size, lfs)
+function treeStatements(repoId: string, rows: readonly TreeRow[]): Statement[] {
+  return chunks(rows).map(
+    (chunk) => sql`insert or ignore into tree_entries (repo_id, tree, name, kind, id, sha256, size, lfs)
       select ${repoId}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 from json_each(${asJson(
         chunk.map(({ tree, name, node }) =>
           node.kind === "file"
             ? [tree, name, "file", node.id, node.sha256, node.size, node.lfs ? 1 : 0]
             : [tree, name, "directory", node.id, null, 0, 0],
         ),
-      )})`),
+      )})`,
   );
 }
 
 /** Makes the repository a holder of the bytes: from here on its readers may use them. */
-export function linkContents(db: Db, repoId: string, digests: readonly Sha256[], now: number): Statement[] {
-  return chunks(digests).map((chunk) =>
-    db.run(
+export function linkContents(repoId: string, digests: readonly Sha256[], now: number): Statement[] {
+  return chunks(digests).map(
+    (chunk) =>
       sql`insert or ignore into repo_contents (repo_id, sha256, created_at) select ${repoId}, value, ${now} from json_each(${asJson(chunk)})`,
-    ),
   );
 }
 
-type CommitRow = {
-  readonly repo: Pick<Repository, "id">;
-  readonly id: GitId;
+type NewCommit = {
   readonly tree: GitId;
-  readonly parents: GitId[];
+  readonly parents: readonly GitId[];
   readonly author: Author;
-  readonly authoredAt: number;
   readonly message: string;
-  readonly ref: RefName;
   readonly now: number;
 };
 
-function commitRows(db: Db, row: CommitRow): Statement[] {
+function gitCommit({ tree, parents, author, message, now }: NewCommit): GitCommit {
+  const person = gitPerson(author.name, author.email, Math.floor(now / 1000));
+  return { tree, parents, author: person, committer: person, headers: [], message };
+}
+
+function commitRows(db: Db, repo: Pick<Repository, "id">, made: GitCommit, ref: RefName, now: number): Statement[] {
+  const id = commitId(made);
   return [
     db
       .insert(commits)
       .values({
-        repoId: row.repo.id,
-        id: row.id,
-        tree: row.tree,
-        parents: row.parents,
-        authorName: row.author.name,
-        authorEmail: row.author.email,
-        authoredAt: row.authoredAt,
-        message: row.message,
+        repoId: repo.id,
+        id,
+        tree: made.tree,
+        parents: [...made.parents],
+        authorName: made.author.name,
+        authorEmail: made.author.email,
+        authoredAt: made.author.seconds,
+        message: made.message,
       })
       .onConflictDoNothing(),
     db
       .insert(refs)
-      .values({ repoId: row.repo.id, name: row.ref, target: row.id, updatedAt: row.now })
-      .onConflictDoUpdate({ target: [refs.repoId, refs.name], set: { target: row.id, updatedAt: row.now } }),
-    db.update(repos).set({ updatedAt: row.now }).where(eq(repos.id, row.repo.id)),
+      .values({ repoId: repo.id, name: ref, target: id, updatedAt: now })
+      .onConflictDoUpdate({ target: [refs.repoId, refs.name], set: { target: id, updatedAt: now } }),
+    db.update(repos).set({ updatedAt: now }).where(eq(repos.id, repo.id)),
   ];
 }
 
@@ -251,19 +259,15 @@ export async function initialCommit(caller: Caller, repo: Repository, license?: 
   });
   const { root, rows } = editTree([], changes);
   const now = platform.now();
-  const author = authorOf(caller);
-  const authoredAt = Math.floor(now / 1000);
-  const message = "initial commit\n";
-  const id = commitId({ tree: root, parents: [], author: { ...author, time: authoredAt }, message });
+  const made = gitCommit({ tree: root, parents: [], author: authorOf(caller), message: "initial commit\n", now });
   return [
-    ...treeStatements(platform.db, repo.id, rows),
+    ...treeStatements(repo.id, rows),
     ...linkContents(
-      platform.db,
       repo.id,
       files.map((file) => file.sha256),
       now,
     ),
-    ...commitRows(platform.db, { repo, id, tree: root, parents: [], author, authoredAt, message, ref: MAIN, now }),
+    ...commitRows(platform.db, repo, made, MAIN, now),
   ];
 }
 
@@ -281,7 +285,7 @@ export async function storeFiles(platform: Platform, files: readonly Uint8Array[
 
 export const lfsEntry = (sha256: Sha256, size: number): FileEntry => ({
   kind: "file",
-  id: blobId(new TextEncoder().encode(lfsPointer(sha256, size))),
+  id: blobId(new TextEncoder().encode(encodeLfsPointer({ sha256, size }))),
   sha256,
   size,
   lfs: true,
@@ -299,7 +303,11 @@ const Holders = z.array(z.object({ ownerId: z.string(), private: z.number() }));
  * Sizes of the bytes among `digests` that the caller may link into the repository: it holds them already, or the caller can read
  * a repository that does. A digest alone opens nothing.
  */
-export async function linkable(caller: Caller, repo: Repository, digests: readonly Sha256[]): Promise<Map<Sha256, number>> {
+export async function linkable(
+  caller: Caller,
+  repo: Repository,
+  digests: readonly Sha256[],
+): Promise<Map<Sha256, number>> {
   const rows = await queryRows(
     caller.platform.db,
     HeldRow,
@@ -314,7 +322,11 @@ export async function linkable(caller: Caller, repo: Repository, digests: readon
   for (const row of rows) {
     const holders = row.holders === null ? [] : Holders.parse(JSON.parse(row.holders));
     const readable = holders.some((one) =>
-      may(caller, { action: "repo.use", purpose: "download", repo: { ownerId: one.ownerId, private: one.private === 1 } }),
+      may(caller, {
+        action: "repo.use",
+        purpose: "download",
+        repo: { ownerId: one.ownerId, private: one.private === 1 },
+      }),
     );
     if (row.own === 1 || readable) found.set(row.sha256, row.size);
   }
@@ -322,7 +334,12 @@ export async function linkable(caller: Caller, repo: Repository, digests: readon
 }
 
 /** The commits reachable from one, newest first. */
-export async function listCommits(db: Db, repoId: string, from: GitId, page: { readonly offset: number; readonly limit: number }) {
+export async function listCommits(
+  db: Db,
+  repoId: string,
+  from: GitId,
+  page: { readonly offset: number; readonly limit: number },
+) {
   const History = z.object({
     id: hexId,
     author_name: z.string(),
@@ -342,45 +359,3 @@ export async function listCommits(db: Db, repoId: string, from: GitId, page: { r
         order by c.authored_at desc, c.rowid desc limit ${page.limit} offset ${page.offset}`,
   );
 }
-
-/** @throws ref_exists */
-export async function createRef(caller: Caller, repo: Repository, name: RefName, target: GitId): Promise<void> {
-  await moveRef(caller, repo, name, null, target);
-}
-
-/** @throws revision_not_found when there is no such ref */
-export async function deleteRef(caller: Caller, repo: Repository, name: RefName): Promise<void> {
-  if (name === MAIN) throw new HubError("protected_ref", { ref: name });
-  const { db } = caller.platform;
-  const [row] = await db
-    .select({ target: refs.target })
-    .from(refs)
-    .where(and(eq(refs.repoId, repo.id), eq(refs.name, name)));
-  if (row === undefined) throw new HubError("revision_not_found", { revision: name });
-  await moveRef(caller, repo, name, row.target, null);
-}
-
-/** Creates, moves or deletes a ref by compare-and-swap. */
-async function moveRef(caller: Caller, repo: Repository, name: RefName, from: GitId | null, to: GitId | null): Promise<void> {
-  const { platform, actor } = caller;
-  const { db } = platform;
-  const target = { subject: repoSubject(repo), scopeId: repo.ownerId };
-  authorize(caller, { action: "repo.write", repo }, target);
-  const unmoved = {
-    holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${from}`,
-    otherwise: () => (from === null ? new HubError("ref_exists", { ref: name }) : new HubError("ref_moved")),
-  };
-  const event = allowedEvent(platform, actor, {
-    ...target,
-    type: "ref.moved",
-    action: "repo.write",
-    data: { ref: name, oldSha: from, newSha: to },
-  });
-  await commitBatch(db, [unmoved], [
-    to === null
-      ? db.delete(refs).where(and(eq(refs.repoId, repo.id), eq(refs.name, name)))
-      : db.insert(refs).values({ repoId: repo.id, name, target: to, updatedAt: platform.now() }),
-    eventStatement(db, event),
-  ]);
-}
-

@@ -1,14 +1,14 @@
 // Files at a commit: listing directories, looking up paths, reading bytes.
-import { type SQL, eq, sql } from "drizzle-orm";
+import { eq, type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, queryRows } from "../db/client";
 import { contents } from "../db/schema";
 import { HubError } from "../errors";
-import { type GitId, type Sha256, parseSha256 } from "../ids";
+import { type GitId, parseSha256, type Sha256 } from "../ids";
 import type { BlobStore, Db } from "../platform/platform";
 import { readContent } from "../store/contents";
 import { readAll } from "../streams/chunks";
-import { EntryNotFound, SegmentsColumn, type Snapshot, gitIdColumn } from "./repositories";
+import { EntryNotFound, gitIdColumn, SegmentsColumn, type Snapshot } from "./repositories";
 
 export type Entry =
   | { readonly kind: "directory"; readonly path: string; readonly id: GitId }
@@ -43,7 +43,12 @@ function entryOf(row: z.output<typeof EntryRow>): Entry {
     : { kind: "file", path, id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1 };
 }
 
-export type TreePage = { readonly path: string; readonly recursive: boolean; readonly after?: string; readonly limit: number };
+export type TreePage = {
+  readonly path: string;
+  readonly recursive: boolean;
+  readonly after?: string;
+  readonly limit: number;
+};
 
 /** Tree ids along a path: the row at depth `n` is the directory that the first n segments name. */
 const walkTo = (snapshot: Snapshot, path: string): SQL => sql`
@@ -91,7 +96,11 @@ export async function listTree(db: Db, snapshot: Snapshot, page: TreePage): Prom
 }
 
 /** Every file of a commit, for callers that need all of them; `limit` bounds the answer. */
-export async function listFiles(db: Db, snapshot: Snapshot, limit: number): Promise<Extract<Entry, { kind: "file" }>[]> {
+export async function listFiles(
+  db: Db,
+  snapshot: Snapshot,
+  limit: number,
+): Promise<Extract<Entry, { kind: "file" }>[]> {
   const rows = await queryRows(
     db,
     EntryRow,
@@ -157,7 +166,11 @@ const StoredRow = EntryRow.omit({ path: true, kind: true }).extend({
 
 /** Files of any number of snapshots, ready to be read: one query. Null where a path names no file. */
 export async function findStoredFiles(db: Db, wanted: readonly FileQuery[]): Promise<(StoredFile | null)[]> {
-  const parameter = wanted.map(({ snapshot, path }) => ({ repo: snapshot.repo.id, tree: snapshot.tree, names: path.split("/") }));
+  const parameter = wanted.map(({ snapshot, path }) => ({
+    repo: snapshot.repo.id,
+    tree: snapshot.tree,
+    names: path.split("/"),
+  }));
   const rows = await queryRows(
     db,
     StoredRow,
@@ -176,6 +189,8 @@ export async function findStoredFiles(db: Db, wanted: readonly FileQuery[]): Pro
   const found = new Map(rows.map((row) => [row.n, row]));
   return wanted.map(({ path }, n) => {
     const row = found.get(n);
-    return row === undefined ? null : { path, id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1, segments: row.segments };
+    return row === undefined
+      ? null
+      : { path, id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1, segments: row.segments };
   });
 }

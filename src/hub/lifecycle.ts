@@ -8,7 +8,7 @@ import { allowedEvent, eventStatement } from "../events/trail";
 import { type RepoId, sortableId } from "../ids";
 import { findAccount } from "./accounts";
 import { initialCommit } from "./commits";
-import { type Repository, findRepo, repoName, targetOf } from "./repositories";
+import { findRepo, type Repository, repoName, targetOf } from "./repositories";
 
 export type NewRepo = { readonly id: RepoId; readonly private: boolean; readonly license?: string };
 
@@ -32,31 +32,36 @@ export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repos
   const first = await initialCommit(caller, repo, wanted.license);
   try {
     // Commit point: the batch. Before it there are at most blobs that nothing names, which the next identical commit uses.
-    await commitBatch(platform.db, [], [
-      platform.db.insert(repos).values({
-        id: repo.id,
-        type: repo.type,
-        ownerId: repo.ownerId,
-        name: repo.name,
-        nameKey: repo.name.toLowerCase(),
-        private: repo.private,
-        createdAt: now,
-        updatedAt: now,
-      }),
-      ...first,
-      eventStatement(
-        platform.db,
-        allowedEvent(platform, caller.actor, {
-          type: "repo.created",
-          subject,
-          action: "repo.create",
-          scopeId: owner.id,
-          data: { private: repo.private },
+    await commitBatch(
+      platform.db,
+      [],
+      [
+        platform.db.insert(repos).values({
+          id: repo.id,
+          type: repo.type,
+          ownerId: repo.ownerId,
+          name: repo.name,
+          nameKey: repo.name.toLowerCase(),
+          private: repo.private,
+          createdAt: now,
+          updatedAt: now,
         }),
-      ),
-    ]);
+        ...first,
+        eventStatement(
+          platform.db,
+          allowedEvent(platform, caller.actor, {
+            type: "repo.created",
+            subject,
+            action: "repo.create",
+            scopeId: owner.id,
+            data: { private: repo.private },
+          }),
+        ),
+      ],
+    );
   } catch (error) {
-    if (isUniqueViolation(error, "repos.owner_id")) throw new HubError("repo_exists", { type: repo.type, repo: repoName(repo) });
+    if (isUniqueViolation(error, "repos.owner_id"))
+      throw new HubError("repo_exists", { type: repo.type, repo: repoName(repo) });
     throw error;
   }
   return repo;
@@ -66,18 +71,22 @@ export async function setVisibility(caller: Caller, id: RepoId, isPrivate: boole
   const { platform } = caller;
   const repo = await findRepo(caller, id);
   authorize(caller, { action: "repo.delete", repo }, targetOf(repo));
-  await commitBatch(platform.db, [], [
-    platform.db.update(repos).set({ private: isPrivate, updatedAt: platform.now() }).where(eq(repos.id, repo.id)),
-    eventStatement(
-      platform.db,
-      allowedEvent(platform, caller.actor, {
-        type: "repo.visibility_changed",
-        ...targetOf(repo),
-        action: "repo.delete",
-        data: { private: isPrivate },
-      }),
-    ),
-  ]);
+  await commitBatch(
+    platform.db,
+    [],
+    [
+      platform.db.update(repos).set({ private: isPrivate, updatedAt: platform.now() }).where(eq(repos.id, repo.id)),
+      eventStatement(
+        platform.db,
+        allowedEvent(platform, caller.actor, {
+          type: "repo.visibility_changed",
+          ...targetOf(repo),
+          action: "repo.delete",
+          data: { private: isPrivate },
+        }),
+      ),
+    ],
+  );
 }
 
 /** Removes every row of the repository in one batch; bytes that nothing names any more are left to garbage collection. */
@@ -86,16 +95,19 @@ export async function deleteRepo(caller: Caller, id: RepoId): Promise<void> {
   const repo = await findRepo(caller, id);
   authorize(caller, { action: "repo.delete", repo }, targetOf(repo));
   const { db } = platform;
-  await commitBatch(db, [], [
-    db.delete(refs).where(eq(refs.repoId, repo.id)),
-    db.delete(commits).where(eq(commits.repoId, repo.id)),
-    db.delete(treeEntries).where(eq(treeEntries.repoId, repo.id)),
-    db.delete(repoContents).where(eq(repoContents.repoId, repo.id)),
-    db.delete(repos).where(eq(repos.id, repo.id)),
-    eventStatement(
-      db,
-      allowedEvent(platform, caller.actor, { type: "repo.deleted", ...targetOf(repo), action: "repo.delete" }),
-    ),
-  ]);
+  await commitBatch(
+    db,
+    [],
+    [
+      db.delete(refs).where(eq(refs.repoId, repo.id)),
+      db.delete(commits).where(eq(commits.repoId, repo.id)),
+      db.delete(treeEntries).where(eq(treeEntries.repoId, repo.id)),
+      db.delete(repoContents).where(eq(repoContents.repoId, repo.id)),
+      db.delete(repos).where(eq(repos.id, repo.id)),
+      eventStatement(
+        db,
+        allowedEvent(platform, caller.actor, { type: "repo.deleted", ...targetOf(repo), action: "repo.delete" }),
+      ),
+    ],
+  );
 }
-

@@ -9,12 +9,6 @@ import {
   type AccountName,
   type FilePath,
   type GitId,
-  type RefName,
-  type RepoId,
-  type RepoName,
-  type RepoType,
-  type Revision,
-  type Sha256,
   isCommitPrefix,
   isFullCommitId,
   parseAccountName,
@@ -22,6 +16,11 @@ import {
   parseRefName,
   parseRepoName,
   parseSha256,
+  type RepoId,
+  type RepoName,
+  type RepoType,
+  type Revision,
+  type Sha256,
 } from "../ids";
 
 export const MAIN = parseRefName("refs/heads/main", "ref");
@@ -39,10 +38,16 @@ export type Repository = {
 };
 
 /** A repository at a commit. */
-export type Snapshot = { readonly repo: Repository; readonly commit: GitId; readonly tree: GitId; readonly committedAt: number };
+export type Snapshot = {
+  readonly repo: Repository;
+  readonly commit: GitId;
+  readonly tree: GitId;
+  readonly committedAt: number;
+};
 
 export const repoName = (repo: Pick<Repository, "owner" | "name">): string => `${repo.owner}/${repo.name}`;
-export const repoSubject = (repo: Pick<Repository, "type" | "owner" | "name">): string => `${repo.type}:${repoName(repo)}`;
+export const repoSubject = (repo: Pick<Repository, "type" | "owner" | "name">): string =>
+  `${repo.type}:${repoName(repo)}`;
 export const targetOf = (repo: Repository) => ({ subject: repoSubject(repo), scopeId: repo.ownerId });
 
 const accountNameColumn = z.string().transform((text) => parseAccountName(text, "owner"));
@@ -152,16 +157,23 @@ const snapshotQuery = (id: RepoId, revision: Revision): SQL =>
       select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)})
     select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id`;
 
-function snapshotOf(caller: Caller, row: z.output<typeof SnapshotRow> | undefined, id: RepoId, revision: Revision): Snapshot {
+function snapshotOf(
+  caller: Caller,
+  row: z.output<typeof SnapshotRow> | undefined,
+  id: RepoId,
+  revision: Revision,
+): Snapshot {
   const repo = sighted(caller, row && repoOf(row), id);
   if (row === undefined || row.commit_id === null || row.tree === null)
     throw new HubError("revision_not_found", { revision });
   return { repo, commit: row.commit_id, tree: row.tree, committedAt: (row.authored_at ?? 0) * 1000 };
 }
 
-const SegmentsColumn = z
+export const SegmentsColumn = z
   .string()
-  .transform((text) => z.array(z.object({ key: z.string(), size: z.number(), sha256: sha256Column })).parse(JSON.parse(text)));
+  .transform((text) =>
+    z.array(z.object({ key: z.string(), size: z.number(), sha256: sha256Column })).parse(JSON.parse(text)),
+  );
 
 const LocatedRow = SnapshotRow.extend({
   kind: z.enum(["file", "directory"]).nullable(),
@@ -185,11 +197,11 @@ export type LocatedFile = {
 
 /** The 404 of a path carries the commit, which clients cache the absence under. */
 export class EntryNotFound extends HubError {
-  constructor(
-    readonly snapshot: Snapshot,
-    path: string,
-  ) {
+  readonly snapshot: Snapshot;
+
+  constructor(snapshot: Snapshot, path: string) {
     super("entry_not_found", { path });
+    this.snapshot = snapshot;
   }
 }
 
@@ -240,11 +252,13 @@ export type RepoQuery = {
 /** Repositories the caller may see, last changed first. The query preselects by namespace, the policy decides. */
 export async function listRepos(caller: Caller, query: RepoQuery): Promise<(Repository & { sha: GitId | null })[]> {
   const conditions: SQL[] = [sql`r.type = ${query.type}`];
-  if (query.search !== undefined) conditions.push(sql`instr(lower(o.name || '/' || r.name), ${query.search.toLowerCase()}) > 0`);
+  if (query.search !== undefined)
+    conditions.push(sql`instr(lower(o.name || '/' || r.name), ${query.search.toLowerCase()}) > 0`);
   if (query.author !== undefined) conditions.push(sql`o.name_key = ${query.author.toLowerCase()}`);
   if (query.before !== undefined)
     conditions.push(sql`(r.updated_at, r.id) < (${query.before.updatedAt}, ${query.before.id})`);
-  if (caller.actor.kind !== "user" || !caller.actor.isAdmin) conditions.push(sql`(r.private = 0 or r.owner_id in (${ownersOf(caller)}))`);
+  if (caller.actor.kind !== "user" || !caller.actor.isAdmin)
+    conditions.push(sql`(r.private = 0 or r.owner_id in (${ownersOf(caller)}))`);
   const rows = await queryRows(
     caller.platform.db,
     RepoRow.extend({ commit_id: gitIdColumn.nullable() }),
@@ -252,7 +266,9 @@ export async function listRepos(caller: Caller, query: RepoQuery): Promise<(Repo
       from repos r join accounts o on o.id = r.owner_id where ${sql.join(conditions, sql` and `)}
       order by r.updated_at desc, r.id desc limit ${query.limit}`,
   );
-  return rows.map((row) => ({ ...repoOf(row), sha: row.commit_id })).filter((repo) => may(caller, { action: "repo.read", repo }));
+  return rows
+    .map((row) => ({ ...repoOf(row), sha: row.commit_id }))
+    .filter((repo) => may(caller, { action: "repo.read", repo }));
 }
 
 /** Namespaces whose private repositories the caller may be able to read: narrows a query, decides nothing. */

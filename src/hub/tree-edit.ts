@@ -1,6 +1,8 @@
 // Applies a commit's changes to a git tree in memory: only the directories on changed paths are ever loaded.
-import { emptyTreeId, treeId } from "../formats/git/objects";
+
 import { HubError } from "../errors";
+import { treeId } from "../formats/git/tree";
+import { pathKey } from "../formats/paths";
 import type { FilePath, GitId, Sha256 } from "../ids";
 
 export type FileEntry = {
@@ -18,15 +20,24 @@ export type Change =
   | { readonly kind: "deleteFile" | "deleteFolder"; readonly path: FilePath; readonly field: string };
 
 /** One entry of a directory on a changed path, as loaded: `directory` is the path of the tree that holds it. */
-export type LoadedEntry = { readonly directory: string; readonly name: string; readonly node: FileEntry | { kind: "directory"; id: GitId } };
+export type LoadedEntry = {
+  readonly directory: string;
+  readonly name: string;
+  readonly node: FileEntry | { kind: "directory"; id: GitId };
+};
 
-export type TreeRow = { readonly tree: GitId; readonly name: string; readonly node: FileEntry | { kind: "directory"; id: GitId } };
+export type TreeRow = {
+  readonly tree: GitId;
+  readonly name: string;
+  readonly node: FileEntry | { kind: "directory"; id: GitId };
+};
 
 /** Paths of all directories that the changes touch, the root ("") included. */
 export function touchedDirectories(changes: readonly Change[]): string[] {
   const touched = new Set([""]);
   for (const { path } of changes)
-    for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) touched.add(path.slice(0, end));
+    for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1))
+      touched.add(path.slice(0, end));
   return [...touched];
 }
 
@@ -40,12 +51,15 @@ export function editTree(loaded: readonly LoadedEntry[], changes: readonly Chang
   for (const change of changes) {
     const key = `${change.kind === "put" ? "put" : "delete"} ${change.path}`;
     if (seen.has(key))
-      throw new HubError("invalid_path", { field: change.field, problem: `${change.path} comes twice in one commit: send each path once` });
+      throw new HubError("invalid_path", {
+        field: change.field,
+        problem: `${change.path} comes twice in one commit: send each path once`,
+      });
     seen.add(key);
     apply(root, change);
   }
   const rows: TreeRow[] = [];
-  return { root: seal(root, rows)?.id ?? emptyTreeId, rows };
+  return { root: seal(root, rows)?.id ?? treeId([]), rows };
 }
 
 function assemble(loaded: readonly LoadedEntry[]): Map<string, Node> {
@@ -55,7 +69,8 @@ function assemble(loaded: readonly LoadedEntry[]): Map<string, Node> {
     if (children === undefined) byDirectory.set(path, (children = new Map()));
     return children;
   };
-  for (const { directory, name, node } of loaded) childrenOf(directory).set(name, node.kind === "file" ? node : { ...node, children: null });
+  for (const { directory, name, node } of loaded)
+    childrenOf(directory).set(name, node.kind === "file" ? node : { ...node, children: null });
   for (const [path, children] of byDirectory)
     for (const [name, node] of children) {
       const below = byDirectory.get(path === "" ? name : `${path}/${name}`);
@@ -77,13 +92,19 @@ function apply(root: Map<string, Node>, change: Change): void {
       directory.set(name, { kind: "directory", id: null, children });
       directory = children;
     } else if (next?.kind === "file" && change.kind === "put")
-      throw new HubError("invalid_path", { field: change.field, problem: `${name} in ${change.path} is a file: delete it first` });
+      throw new HubError("invalid_path", {
+        field: change.field,
+        problem: `${name} in ${change.path} is a file: delete it first`,
+      });
     else throw new HubError("entry_not_found", { path: change.path });
   }
   const existing = directory.get(last);
   if (change.kind === "put") {
     if (existing?.kind === "directory")
-      throw new HubError("invalid_path", { field: change.field, problem: `${change.path} is a directory: delete it first` });
+      throw new HubError("invalid_path", {
+        field: change.field,
+        problem: `${change.path} is a directory: delete it first`,
+      });
     if (existing === undefined) refuseCaseTwin(directory, last, change);
     directory.set(last, change.file);
   } else {
@@ -99,13 +120,16 @@ const foldedNames = new WeakMap<Map<string, Node>, Map<string, string>>();
 function refuseCaseTwin(directory: Map<string, Node>, name: string, change: Change): void {
   let folded = foldedNames.get(directory);
   if (folded === undefined) {
-    folded = new Map([...directory.keys()].map((one) => [one.toLowerCase(), one]));
+    folded = new Map([...directory.keys()].map((one) => [pathKey(one), one]));
     foldedNames.set(directory, folded);
   }
-  const twin = folded.get(name.toLowerCase());
+  const twin = folded.get(pathKey(name));
   if (twin !== undefined && twin !== name && directory.has(twin))
-    throw new HubError("invalid_path", { field: change.field, problem: `${name} differs from ${twin} only by case: use one spelling` });
-  folded.set(name.toLowerCase(), name);
+    throw new HubError("invalid_path", {
+      field: change.field,
+      problem: `${name} differs from ${twin} only by case: use one spelling`,
+    });
+  folded.set(pathKey(name), name);
 }
 
 /** Ids from the leaves up; directories that became empty vanish, as git has none. */
@@ -119,7 +143,9 @@ function seal(children: Map<string, Node>, rows: TreeRow[]): { id: GitId } | nul
     }
   }
   if (entries.length === 0) return null;
-  const id = treeId(entries.map(({ name, node }) => ({ name, id: node.id, mode: node.kind === "file" ? "100644" : "40000" })));
+  const id = treeId(
+    entries.map(({ name, node }) => ({ name, id: node.id, mode: node.kind === "file" ? "100644" : "40000" })),
+  );
   for (const { name, node } of entries) rows.push({ tree: id, name, node });
   return { id };
 }

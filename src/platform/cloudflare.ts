@@ -80,7 +80,8 @@ export function cloudflarePlatform(env: Env, requestId: string, defer: (work: Pr
     db: drizzle(env.DB, { schema }),
     blobs: r2BlobStore(env.BLOBS),
     events: {
-      record: (events: readonly AuditEvent[]) => env.EVENT_BUFFER.get(env.EVENT_BUFFER.idFromName("hub")).record([...events]),
+      record: (events: readonly AuditEvent[]) =>
+        env.EVENT_BUFFER.get(env.EVENT_BUFFER.idFromName("hub")).record([...events]),
     },
     jobs: workflowDriver(env),
     config: readConfig(env),

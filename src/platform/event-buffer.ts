@@ -18,7 +18,11 @@ export class EventBuffer extends DurableObject<Env> {
   /** Durable once it returns. */
   async record(events: AuditEvent[]): Promise<void> {
     for (const event of events)
-      this.ctx.storage.sql.exec("insert into pending (id, event) values (?, ?)", crypto.randomUUID(), JSON.stringify(event));
+      this.ctx.storage.sql.exec(
+        "insert into pending (id, event) values (?, ?)",
+        crypto.randomUUID(),
+        JSON.stringify(event),
+      );
     if ((await this.ctx.storage.getAlarm()) === null) await this.ctx.storage.setAlarm(Date.now() + FLUSH_AFTER_MS);
   }
 
@@ -30,7 +34,10 @@ export class EventBuffer extends DurableObject<Env> {
         .toArray();
       if (rows.length === 0) return;
       await insertEvents(drizzle(this.env.DB, { schema }), rows);
-      this.ctx.storage.sql.exec("delete from pending where id in (select value from json_each(?))", JSON.stringify(rows.map((row) => row.id)));
+      this.ctx.storage.sql.exec(
+        "delete from pending where id in (select value from json_each(?))",
+        JSON.stringify(rows.map((row) => row.id)),
+      );
     }
   }
 

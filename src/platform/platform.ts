@@ -4,7 +4,7 @@ import type { Config } from "../config";
 import type * as schema from "../db/schema";
 import type { JobId, Sha256 } from "../ids";
 
-export type Db = DrizzleD1Database<typeof schema>;
+export type Db = DrizzleD1Database<typeof schema> & { readonly $client: D1Database };
 
 export type ByteRange = { readonly offset: number; readonly length: number };
 

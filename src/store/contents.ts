@@ -1,12 +1,12 @@
 // File contents: bytes by digest, kept as an ordered list of segments, each one object of the bucket.
 import { createHash } from "node:crypto";
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import { asJson } from "../db/client";
 import type { Segment } from "../db/schema";
 import { HubError } from "../errors";
-import { type Sha256, parseSha256 } from "../ids";
-import type { BlobStore, ByteRange, Db, Platform } from "../platform/platform";
-import { concat } from "../streams/concat";
+import { parseSha256, type Sha256 } from "../ids";
+import type { BlobStore, ByteRange, Platform } from "../platform/platform";
+import { concatStreams } from "../streams/concat";
 import { blobKey } from "./keys";
 
 /** Requests a Worker may have under way at once. */
@@ -30,15 +30,13 @@ export async function storeBytes(platform: Platform, files: readonly Uint8Array[
         if (bytes !== undefined) await platform.blobs.put(blobKey(sha256), bytes, sha256);
       }),
     );
-  if (stored.length > 0) await insertContents(platform.db, stored, platform.now());
+  if (stored.length > 0) await platform.db.run(insertContents(stored, platform.now()));
   return stored;
 }
 
-export function insertContents(db: Db, contents: readonly StoredContent[], now: number) {
-  return db.run(
-    sql`insert or ignore into contents (sha256, size, segments, created_at)
-      select value ->> 'sha256', value ->> 'size', value ->> 'segments', ${now} from json_each(${asJson(contents)})`,
-  );
+export function insertContents(contents: readonly StoredContent[], now: number): SQL {
+  return sql`insert or ignore into contents (sha256, size, segments, created_at)
+      select value ->> 'sha256', value ->> 'size', value ->> 'segments', ${now} from json_each(${asJson(contents)})`;
 }
 
 /**
@@ -63,7 +61,7 @@ export async function readContent(
   }
   const [only] = pieces;
   if (only === undefined) return new Blob([]).stream();
-  return pieces.length === 1 ? only() : concat(pieces, range.length);
+  return pieces.length === 1 ? only() : concatStreams(pieces, range.length);
 }
 
 async function readObject(blobs: BlobStore, key: string, range?: ByteRange): Promise<ReadableStream<Uint8Array>> {

@@ -1,12 +1,12 @@
 // Uploads: signed URLs that take the bytes of one declared digest, verified before anything can name them.
 import { and, eq, inArray, lt, sql } from "drizzle-orm";
 import * as z from "zod";
-import { isSigned, sign } from "../access/signing";
-import { type Guard, asJson, commitBatch, queryRows } from "../db/client";
-import { type Segment, contents, uploadParts, uploads } from "../db/schema";
+import { asJson, commitBatch, type Guard, queryRows } from "../db/client";
+import { contents, type Segment, uploadParts, uploads } from "../db/schema";
 import { HubError } from "../errors";
-import { type JobId, type Sha256, parseSha256, sortableId } from "../ids";
+import { type JobId, parseSha256, type Sha256, sortableId } from "../ids";
 import type { Platform } from "../platform/platform";
+import { isSigned, sign } from "../platform/signing";
 import { pump } from "../streams/hash";
 import { insertContents, readContent } from "./contents";
 import { blobKey, partKey, uploadPrefix } from "./keys";
@@ -103,14 +103,16 @@ export type PartRequest = {
  */
 export async function receivePart(platform: Platform, request: PartRequest): Promise<string> {
   const { id, number } = request;
-  if (!(await isSigned(platform.config.secret, request.signature, "upload-part", id, number))) throw new HubError("upload_not_found");
+  if (!(await isSigned(platform.config.secret, request.signature, "upload-part", id, number)))
+    throw new HubError("upload_not_found");
   const upload = await findUpload(platform, id);
   const count = partCount(upload);
   const whole = count === 1;
   if (number < 1 || number > count || (upload.completed_at !== null && !whole)) throw new HubError("upload_not_found");
   const size = Math.min(upload.part_size, upload.size - (number - 1) * upload.part_size);
   if (request.contentLength === null) throw new HubError("length_required", { expected: size });
-  if (request.contentLength !== size) throw new HubError("size_mismatch", { actual: request.contentLength, expected: size });
+  if (request.contentLength !== size)
+    throw new HubError("size_mismatch", { actual: request.contentLength, expected: size });
   const key = whole ? blobKey(upload.sha256) : partKey(id, number, crypto.randomUUID().slice(0, 8));
   const body = request.body ?? new Blob([]).stream();
   const sha256 = await storeVerified(platform, key, body, size, whole ? upload.sha256 : undefined);
@@ -129,14 +131,14 @@ async function storeVerified(
   declared: Sha256 | undefined,
 ): Promise<Sha256> {
   const { readable, writable } = new FixedLengthStream(size);
-  // The store checks a declared digest itself, so that even a fault between here and there leaves no wrong object under it.
+  // Pump aborts the stream on any mismatch, so the put fails; the store checks a declared digest once more by itself.
   const stored = platform.blobs.put(key, readable, declared).then(
     () => null,
     (error: unknown) => ({ error }),
   );
-  const { sha256 } = await pump(body, { expectedSize: size, to: writable });
+  const expectation = declared === undefined ? {} : { expectedSha256: declared };
+  const { sha256 } = await pump(body, { expectedSize: size, ...expectation, to: writable });
   const failure = await stored;
-  if (declared !== undefined && sha256 !== declared) throw new HubError("digest_mismatch", { actual: sha256, expected: declared });
   if (failure !== null) throw failure.error;
   return sha256;
 }
@@ -153,12 +155,16 @@ async function keepPart(platform: Platform, uploadId: string, number: number, se
     .select({ key: uploadParts.key })
     .from(uploadParts)
     .where(and(eq(uploadParts.uploadId, uploadId), eq(uploadParts.number, number)));
-  await commitBatch(db, [isOpen(uploadId)], [
-    db
-      .insert(uploadParts)
-      .values({ uploadId, number, ...segment })
-      .onConflictDoUpdate({ target: [uploadParts.uploadId, uploadParts.number], set: segment }),
-  ]);
+  await commitBatch(
+    db,
+    [isOpen(uploadId)],
+    [
+      db
+        .insert(uploadParts)
+        .values({ uploadId, number, ...segment })
+        .onConflictDoUpdate({ target: [uploadParts.uploadId, uploadParts.number], set: segment }),
+    ],
+  );
   if (before.length > 0) platform.defer(platform.blobs.delete(before.map((one) => one.key)));
 }
 
@@ -174,10 +180,15 @@ export type CompleteRequest = {
  */
 export async function completeUpload(platform: Platform, request: CompleteRequest): Promise<void> {
   const { id } = request;
-  if (!(await isSigned(platform.config.secret, request.signature, "upload-complete", id))) throw new HubError("upload_not_found");
+  if (!(await isSigned(platform.config.secret, request.signature, "upload-complete", id)))
+    throw new HubError("upload_not_found");
   const upload = await findUpload(platform, id);
   if (upload.completed_at !== null) return;
-  const parts = await platform.db.select().from(uploadParts).where(eq(uploadParts.uploadId, id)).orderBy(uploadParts.number);
+  const parts = await platform.db
+    .select()
+    .from(uploadParts)
+    .where(eq(uploadParts.uploadId, id))
+    .orderBy(uploadParts.number);
   checkParts(upload, parts, request.etags);
   const segments = parts.map(({ key, size, sha256 }) => ({ key, size, sha256 }));
   const whole = await readContent(platform.blobs, { segments, size: upload.size });
@@ -203,9 +214,13 @@ function checkParts(
   for (let number = 1; number <= count; number++) {
     const field = `parts[${number - 1}]`;
     const part = parts[number - 1];
-    if (part?.number !== number) throw new HubError("invalid_field", { field, problem: `part ${number} of ${count} was not uploaded` });
+    if (part?.number !== number)
+      throw new HubError("invalid_field", { field, problem: `part ${number} of ${count} was not uploaded` });
     if (etags.find((one) => one.number === number)?.etag !== `"${part.sha256}"`)
-      throw new HubError("invalid_field", { field: `${field}.etag`, problem: `is not the ETag that part ${number} was answered with` });
+      throw new HubError("invalid_field", {
+        field: `${field}.etag`,
+        problem: `is not the ETag that part ${number} was answered with`,
+      });
   }
 }
 
@@ -223,20 +238,27 @@ async function publishContent(
     holds: sql`exists (select 1 from uploads where id = ${id})`,
     otherwise: () => new HubError("upload_not_found"),
   };
-  await commitBatch(db, [known, ...guards], [
-    insertContents(db, [{ sha256, size, segments }], now),
-    upload.repo_id !== null
-      ? db.run(sql`insert or ignore into repo_contents (repo_id, sha256, created_at) values (${upload.repo_id}, ${sha256}, ${now})`)
-      : db.run(sql`insert or ignore into job_contents (job_id, sha256) values (${upload.job_id}, ${sha256})`),
-    db.update(uploads).set({ completedAt: now }).where(eq(uploads.id, id)),
-    db.delete(uploadParts).where(eq(uploadParts.uploadId, id)),
-  ]);
+  await commitBatch(
+    db,
+    [known, ...guards],
+    [
+      insertContents([{ sha256, size, segments }], now),
+      upload.repo_id !== null
+        ? sql`insert or ignore into repo_contents (repo_id, sha256, created_at) values (${upload.repo_id}, ${sha256}, ${now})`
+        : sql`insert or ignore into job_contents (job_id, sha256) values (${upload.job_id}, ${sha256})`,
+      db.update(uploads).set({ completedAt: now }).where(eq(uploads.id, id)),
+      db.delete(uploadParts).where(eq(uploadParts.uploadId, id)),
+    ],
+  );
   if (segments.length > 1) platform.defer(dropUnused(platform, id, sha256));
 }
 
 /** Objects of a completed upload that its content does not consist of: replaced parts, or all of them when another upload was first. */
 async function dropUnused(platform: Platform, uploadId: string, sha256: Sha256): Promise<void> {
-  const [content] = await platform.db.select({ segments: contents.segments }).from(contents).where(eq(contents.sha256, sha256));
+  const [content] = await platform.db
+    .select({ segments: contents.segments })
+    .from(contents)
+    .where(eq(contents.sha256, sha256));
   const used = new Set(content?.segments.map((segment) => segment.key));
   await deleteObjects(platform, uploadId, (key) => !used.has(key));
 }
@@ -254,10 +276,11 @@ async function deleteObjects(platform: Platform, uploadId: string, unwanted: (ke
 /** Rows first: once they are gone no request can complete the upload, so its objects are safe to delete. */
 async function dropUpload(platform: Platform, id: string): Promise<void> {
   const { db } = platform;
-  await commitBatch(db, [isOpen(id)], [
-    db.delete(uploads).where(eq(uploads.id, id)),
-    db.delete(uploadParts).where(eq(uploadParts.uploadId, id)),
-  ]);
+  await commitBatch(
+    db,
+    [isOpen(id)],
+    [db.delete(uploads).where(eq(uploads.id, id)), db.delete(uploadParts).where(eq(uploadParts.uploadId, id))],
+  );
   await deleteObjects(platform, id, () => true);
 }
 

@@ -1,8 +1,8 @@
 // Answers a GET or HEAD of stored bytes by RFC 9110: ranges, If-Range, conditional requests.
 import { HubError } from "../errors";
 import type { Platform } from "../platform/platform";
-import { type StoredContent, readContent } from "../store/contents";
-import { parseRange } from "../streams/ranges";
+import { readContent, type StoredContent } from "../store/contents";
+import { contentRange, selectRange } from "../streams/ranges";
 
 export type ContentAnswer = {
   /** Strong, quoted. */
@@ -19,16 +19,21 @@ export async function serveContent(
 ): Promise<Response> {
   const headers = new Headers({ ...answer.headers, etag: answer.etag, "accept-ranges": "bytes" });
   if (matches(request.headers.get("if-none-match"), answer.etag)) return new Response(null, { status: 304, headers });
-  const range = parseRange(request.headers.get("range"), content.size, { ifRange: request.headers.get("if-range"), etag: answer.etag });
+  const range = selectRange(request.headers, content.size, { etag: answer.etag });
   if (range.kind === "unsatisfiable") throw new HubError("range_not_satisfiable", { size: content.size });
-  const span = range.kind === "range" ? { offset: range.start, length: range.end - range.start + 1 } : { offset: 0, length: content.size };
+  const span =
+    range.kind === "range"
+      ? { offset: range.start, length: range.end - range.start + 1 }
+      : { offset: 0, length: content.size };
   headers.set("content-length", String(span.length));
-  if (range.kind === "range") headers.set("content-range", `bytes ${range.start}-${range.end}/${content.size}`);
+  if (range.kind === "range") headers.set("content-range", contentRange(range, content.size));
   const status = range.kind === "range" ? 206 : 200;
   if (request.method === "HEAD") return new Response(null, { status, headers });
   return new Response(await readContent(platform.blobs, content, span), { status, headers });
 }
 
 function matches(header: string | null, etag: string): boolean {
-  return header !== null && header.split(",").some((one) => one.trim().replace(/^W\//, "") === etag || one.trim() === "*");
+  return (
+    header !== null && header.split(",").some((one) => one.trim().replace(/^W\//, "") === etag || one.trim() === "*")
+  );
 }

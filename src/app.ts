@@ -1,0 +1,79 @@
+// The Hono app: the order of middleware, and one line for each mounted surface.
+import { Hono } from "hono";
+import { cors } from "hono/cors";
+import { identify } from "./access/tokens";
+import { HubError } from "./errors";
+import { actorName } from "./events/trail";
+import { FormatError } from "./formats/format-error";
+import { cloudflarePlatform } from "./platform/cloudflare";
+import type { AppEnv } from "./surfaces/app-env";
+import { huggingFace } from "./surfaces/hf";
+import { renderHfError } from "./surfaces/hf/errors";
+import { lfs } from "./surfaces/lfs";
+import { v1 } from "./surfaces/v1";
+
+const EXPOSED_HEADERS =
+  "X-Repo-Commit X-Request-Id X-Error-Code X-Error-Message X-Total-Count ETag Link Accept-Ranges Content-Range X-Linked-Size X-Linked-ETag".split(
+    " ",
+  );
+
+export const app = new Hono<AppEnv>();
+
+/** The probe of load balancers and of `npm start`: answers without touching anything. */
+app.get("/healthz", (c) => c.text("ok"));
+
+app.use(cors({ origin: "*", exposeHeaders: EXPOSED_HEADERS }));
+
+app.use(async (c, next) => {
+  const started = Date.now();
+  const requestId = crypto.randomUUID();
+  const platform = cloudflarePlatform(c.env, requestId, (work) => c.executionCtx.waitUntil(work));
+  c.set("caller", { platform, actor: { kind: "anonymous" } });
+  // Bootstrap is authorised by the hub's own secret, which is nobody's token.
+  if (c.req.path !== "/api/v1/bootstrap")
+    c.set("caller", { platform, actor: await identify(platform, c.req.header("authorization")) });
+  await next();
+  c.header("X-Request-Id", requestId);
+  console.log(
+    JSON.stringify({
+      level: "info",
+      msg: "request",
+      request_id: requestId,
+      actor: actorName(c.var.caller.actor),
+      method: c.req.method,
+      path: c.req.path,
+      status: c.res.status,
+      duration_ms: Date.now() - started,
+    }),
+  );
+});
+
+app.route("/api/v1", v1);
+app.route("/", lfs);
+app.route("/", huggingFace);
+
+app.notFound(() => {
+  throw new HubError("not_found");
+});
+
+app.onError((error, c) => {
+  const { platform, actor } = c.var.caller;
+  return renderHfError(asHubError(error, platform.requestId), actor, platform.requestId, new URL(c.req.url).origin);
+});
+
+/** The one place where other failures become the hub's error. Nothing of an unknown one reaches the client. */
+export function asHubError(error: unknown, requestId: string): HubError {
+  if (error instanceof HubError) return error;
+  if (error instanceof FormatError)
+    return new HubError("invalid_field", { field: error.field ?? "body", problem: error.message });
+  console.error(
+    JSON.stringify({
+      level: "error",
+      msg: "unexpected failure",
+      request_id: requestId,
+      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      cause: error instanceof Error && error.cause instanceof Error ? error.cause.message : undefined,
+    }),
+  );
+  return new HubError("internal");
+}

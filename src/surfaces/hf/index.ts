@@ -1,0 +1,19 @@
+// The Hugging Face Hub API (as huggingface_hub 1.33 to 2.4 and @huggingface/hub 2.17 speak it, November 2026): models and datasets.
+// Not served yet: Xet, pull requests and discussions, gating, spaces.
+import { Hono } from "hono";
+import type { AppEnv } from "../app-env";
+import { identity } from "./identity";
+import { refRoutes } from "./refs";
+import { repos } from "./repos";
+import { downloads } from "./resolve";
+import { trees } from "./tree";
+import { writes } from "./upload";
+
+/** Routes that name more come first: `/api/models/:owner/:name` would take none of theirs, but `/:owner/:name/…` might. */
+export const huggingFace = new Hono<AppEnv>()
+  .route("/", identity)
+  .route("/", trees)
+  .route("/", writes)
+  .route("/", refRoutes)
+  .route("/", repos)
+  .route("/", downloads);

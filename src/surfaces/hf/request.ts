@@ -1,0 +1,117 @@
+// Reads what Hugging Face clients send, in every dialect they send it in.
+import type { Context } from "hono";
+import type * as z from "zod";
+import type { Caller } from "../../access/caller";
+import { HubError } from "../../errors";
+import {
+  type FilePath,
+  parseFilePath,
+  parseRepoId,
+  parseRevision,
+  type RepoId,
+  type RepoType,
+  type Revision,
+} from "../../ids";
+import { readAll } from "../../streams/chunks";
+import type { AppEnv } from "../app-env";
+
+export type Ctx = Context<AppEnv>;
+
+export const callerOf = (c: Ctx): Caller => c.var.caller;
+export const originOf = (c: Ctx): string => new URL(c.req.url).origin;
+
+export const API_TYPES = { models: "model", datasets: "dataset" } as const satisfies Record<string, RepoType>;
+/** What stands before `owner/name` in web, resolve and git addresses. */
+export const WEB_PREFIX: Record<RepoType, string> = { model: "", dataset: "datasets/" };
+
+/** The repository that the route's `:owner/:name` name. */
+export function repoIdOf(c: Ctx, type: RepoType): RepoId {
+  return parseRepoId(type, `${c.req.param("owner") ?? ""}/${c.req.param("name") ?? ""}`);
+}
+
+/**
+ * Revision and path after a route's verb. The raw address is split first and decoded after: Python sends `refs%2Fpr%2F1`,
+ * JavaScript `refs/pr/1`, and both mean one revision.
+ */
+export function revisionAndPath(c: Ctx, verb: string): { revision: Revision; path: string } {
+  const { pathname } = new URL(c.req.url);
+  const rest = pathname.slice(pathname.indexOf(`/${verb}/`) + verb.length + 2);
+  const raw = rest.split("/");
+  const length = raw[0] === "refs" && /^(heads|tags|pr|convert)$/.test(raw[1] ?? "") ? 3 : 1;
+  const decode = (text: string): string => {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      throw new HubError("invalid_request", { problem: "The address holds a percent sign that encodes nothing" });
+    }
+  };
+  const path = raw.slice(length).map(decode).join("/");
+  return { revision: parseRevision(decode(raw.slice(0, length).join("/"))), path: path.replace(/\/$/, "") };
+}
+
+/** The same, for routes that need a file. */
+export function revisionAndFile(c: Ctx, verb: string): { revision: Revision; path: FilePath } {
+  const { revision, path } = revisionAndPath(c, verb);
+  return { revision, path: parseFilePath(path, "path") };
+}
+
+/** Present does not mean true: Python sends `recursive=false`. */
+export const flag = (c: Ctx, name: string): boolean => ["true", "1", "True"].includes(c.req.query(name) ?? "");
+
+/** A list sent as `k=a&k=b`, `k[]=a` or `k=a,b`. */
+export function list(c: Ctx, name: string): string[] {
+  return [...(c.req.queries(name) ?? []), ...(c.req.queries(`${name}[]`) ?? [])]
+    .flatMap((one) => one.split(","))
+    .filter((one) => one !== "");
+}
+
+export function limitOf(c: Ctx, most: number): number {
+  const text = c.req.query("limit");
+  if (text === undefined) return most;
+  const limit = Number(text);
+  if (!Number.isInteger(limit) || limit < 1)
+    throw new HubError("invalid_field", { field: "limit", problem: "must be a whole number from 1" });
+  return Math.min(limit, most);
+}
+
+/** Bodies that are read whole are small; larger ones are streamed. Bytes. */
+const MAX_JSON_BYTES = 8 * 1024 * 1024;
+
+export async function jsonBody<T>(c: Ctx, schema: z.ZodType<T>): Promise<T> {
+  return checked(schema, await readJson(c));
+}
+
+export async function readJson(c: Ctx): Promise<unknown> {
+  const bytes = await readAll(c.req.raw.body, MAX_JSON_BYTES);
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch {
+    throw new HubError("invalid_request", { problem: "The body is not JSON" });
+  }
+}
+
+/** @throws invalid_field naming the first field that is wrong */
+export function checked<T>(schema: z.ZodType<T>, value: unknown, at = ""): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const field = [at, ...(issue?.path ?? []).map(String)].filter((one) => one !== "").join(".") || "body";
+  throw new HubError("invalid_field", { field, problem: issue?.message ?? "is wrong" });
+}
+
+/** Sets `Link: rel="next"`, absolute and with all filters, as both clients need it. */
+export function linkNext(c: Ctx, params: Record<string, string>): void {
+  const next = new URL(c.req.url);
+  for (const [name, value] of Object.entries(params)) next.searchParams.set(name, value);
+  c.header("Link", `<${next.href}>; rel="next"`);
+}
+
+/** Opaque to clients; a forged one is a 400. */
+export const encodeCursor = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+export function decodeCursor<T>(schema: z.ZodType<T>, text: string): T {
+  try {
+    return schema.parse(JSON.parse(Buffer.from(text, "base64url").toString("utf8")));
+  } catch {
+    throw new HubError("invalid_request", { problem: "cursor: was not given by this hub, start without one" });
+  }
+}

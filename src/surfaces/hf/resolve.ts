@@ -1,0 +1,78 @@
+// Downloads: the file at a revision, with ranges, and the headers that clients cache by.
+import { Hono } from "hono";
+import { allowedEvent } from "../../events/trail";
+import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
+import { findFile, targetOf } from "../../hub/repositories";
+import { isFullCommitId, type RepoType } from "../../ids";
+import type { AppEnv } from "../app-env";
+import { serveContent } from "../serve-content";
+import { API_TYPES, type Ctx, callerOf, repoIdOf, revisionAndFile, WEB_PREFIX } from "./request";
+
+async function resolve(c: Ctx, type: RepoType) {
+  const caller = callerOf(c);
+  const { platform } = caller;
+  const { revision, path } = revisionAndFile(c, "resolve");
+  const file = await findFile(caller, repoIdOf(c, type), revision, path, "download");
+  const { repo, commit } = file.snapshot;
+  const etag = `"${file.lfs ? file.sha256 : file.id}"`;
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  const response = await serveContent(c.req.raw, platform, file, {
+    etag,
+    headers: {
+      "x-repo-commit": commit,
+      "x-linked-etag": etag,
+      "x-linked-size": String(file.size),
+      "cache-control": `${repo.private ? "private" : "public"}, no-transform, ${isFullCommitId(revision) ? "max-age=31536000, immutable" : "no-cache"}`,
+      "content-type": "application/octet-stream",
+      "content-disposition": disposition(name),
+      "content-security-policy": "default-src 'none'; sandbox",
+      "x-content-type-options": "nosniff",
+      vary: "authorization",
+    },
+  });
+  if (c.req.method === "GET" && response.status < 300)
+    platform.defer(
+      platform.events.record([
+        allowedEvent(platform, caller.actor, {
+          ...targetOf(repo),
+          type: "content.used",
+          action: "repo.use",
+          purpose: "download",
+          data: { commit, path, sha256: file.sha256 },
+        }),
+      ]),
+    );
+  return response;
+}
+
+/** RFC 6266, with the plain form for clients that know no other; the trailing semicolon is what one of them looks for. */
+function disposition(name: string): string {
+  const plain = name.replace(/[^\x20-\x7e]|["\\]/g, "_");
+  return `inline; filename*=UTF-8''${encodeURIComponent(name)}; filename="${plain}";`;
+}
+
+/** The git blob as stored: an LFS file's pointer. */
+async function raw(c: Ctx, type: RepoType) {
+  const caller = callerOf(c);
+  const { revision, path } = revisionAndFile(c, "raw");
+  const file = await findFile(caller, repoIdOf(c, type), revision, path, "download");
+  const headers = {
+    "x-repo-commit": file.snapshot.commit,
+    "content-type": "text/plain; charset=utf-8",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "x-content-type-options": "nosniff",
+    vary: "authorization",
+  };
+  if (!file.lfs) return serveContent(c.req.raw, caller.platform, file, { etag: `"${file.id}"`, headers });
+  const pointer = encodeLfsPointer(file);
+  return new Response(c.req.method === "HEAD" ? null : pointer, {
+    headers: { ...headers, etag: `"${file.id}"`, "content-length": String(pointer.length) },
+  });
+}
+
+export const downloads = new Hono<AppEnv>();
+for (const type of Object.values(API_TYPES)) {
+  const one = `/${WEB_PREFIX[type]}:owner/:name`;
+  downloads.get(`${one}/resolve/*`, (c) => resolve(c, type));
+  downloads.get(`${one}/raw/*`, (c) => raw(c, type));
+}

@@ -1,0 +1,116 @@
+// What a revision holds: directories, paths, refs and history.
+import { Hono } from "hono";
+import * as z from "zod";
+import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
+import { listCommits } from "../../hub/commits";
+import { type Entry, findEntries, listTree } from "../../hub/files";
+import { listRefs } from "../../hub/refs";
+import { findRepo, findSnapshot } from "../../hub/repositories";
+import type { RepoType } from "../../ids";
+import type { AppEnv } from "../app-env";
+import {
+  API_TYPES,
+  type Ctx,
+  callerOf,
+  checked,
+  decodeCursor,
+  encodeCursor,
+  flag,
+  limitOf,
+  linkNext,
+  readJson,
+  repoIdOf,
+  revisionAndPath,
+} from "./request";
+
+const TREE_PAGE = 1000;
+const COMMIT_PAGE = 50;
+const MAX_PATHS = 1000;
+
+function entryJson(entry: Entry) {
+  if (entry.kind === "directory") return { type: "directory", path: entry.path, oid: entry.id, size: 0 };
+  const { path, id, size, sha256 } = entry;
+  const lfs = entry.lfs ? { lfs: { oid: sha256, size, pointerSize: encodeLfsPointer({ sha256, size }).length } } : {};
+  return { type: "file", path, oid: id, size, ...lfs };
+}
+
+async function tree(c: Ctx, type: RepoType) {
+  const { revision, path } = revisionAndPath(c, "tree");
+  const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
+  const limit = limitOf(c, TREE_PAGE);
+  const cursor = c.req.query("cursor");
+  const entries = await listTree(callerOf(c).platform.db, snapshot, {
+    path,
+    recursive: flag(c, "recursive"),
+    limit: limit + 1,
+    ...(cursor === undefined ? {} : { after: decodeCursor(z.string(), cursor) }),
+  });
+  const last = entries[limit - 1];
+  if (entries.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor(last.path) });
+  return c.json(entries.slice(0, limit).map(entryJson));
+}
+
+const PathsBody = z.object({ paths: z.array(z.string()).max(MAX_PATHS, `at most ${MAX_PATHS} paths in one call`) });
+
+/** Paths come as a form from Python and as JSON from JavaScript. */
+async function pathsOf(c: Ctx): Promise<string[]> {
+  if (c.req.header("content-type")?.includes("json")) return checked(PathsBody, await readJson(c)).paths;
+  const form = await c.req.formData();
+  return checked(PathsBody, { paths: [...form.getAll("paths"), ...form.getAll("paths[]")] }).paths;
+}
+
+async function pathsInfo(c: Ctx, type: RepoType) {
+  const { revision } = revisionAndPath(c, "paths-info");
+  const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
+  const entries = await findEntries(callerOf(c).platform.db, snapshot, await pathsOf(c));
+  return c.json(entries.map(entryJson));
+}
+
+async function refs(c: Ctx, type: RepoType) {
+  const { platform } = callerOf(c);
+  const repo = await findRepo(callerOf(c), repoIdOf(c, type));
+  const all = await listRefs(platform.db, repo.id);
+  const under = (prefix: string) =>
+    all
+      .filter((ref) => ref.name.startsWith(prefix))
+      .map((ref) => ({ name: ref.name.slice(prefix.length), ref: ref.name, targetCommit: ref.target }));
+  return c.json({
+    branches: under("refs/heads/"),
+    converts: under("refs/convert/"),
+    tags: under("refs/tags/"),
+    ...(flag(c, "include_prs") ? { pullRequests: under("refs/pr/") } : {}),
+  });
+}
+
+async function commits(c: Ctx, type: RepoType) {
+  const { revision } = revisionAndPath(c, "commits");
+  const { platform } = callerOf(c);
+  const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
+  const limit = limitOf(c, COMMIT_PAGE);
+  const page = Math.max(0, Number(c.req.query("p") ?? 0) || 0);
+  const rows = await listCommits(platform.db, snapshot.repo.id, snapshot.commit, { offset: page * limit, limit });
+  const total = rows[0]?.total ?? 0;
+  c.header("X-Total-Count", String(total));
+  if ((page + 1) * limit < total) linkNext(c, { p: String(page + 1) });
+  return c.json(
+    rows.map((row) => {
+      const [title = "", ...rest] = row.message.trimEnd().split("\n");
+      return {
+        id: row.id,
+        title,
+        message: rest.join("\n").trim(),
+        date: new Date(row.authored_at * 1000).toISOString(),
+        authors: [{ user: row.author_name, avatar: "" }],
+      };
+    }),
+  );
+}
+
+export const trees = new Hono<AppEnv>();
+for (const [segment, type] of Object.entries(API_TYPES)) {
+  const one = `/api/${segment}/:owner/:name`;
+  trees.get(`${one}/tree/*`, (c) => tree(c, type));
+  trees.post(`${one}/paths-info/*`, (c) => pathsInfo(c, type));
+  trees.get(`${one}/refs`, (c) => refs(c, type));
+  trees.get(`${one}/commits/*`, (c) => commits(c, type));
+}

@@ -1,0 +1,120 @@
+// The policy as a table: every actor against every action on every kind of repository.
+import { describe, expect, it } from "vitest";
+import { type Actor, decide, type Purpose, type Request, type Role, type Scope } from "../../../src/access/policy";
+import { parseJobId } from "../../../src/ids";
+
+const OWNER = "account-owner";
+const ORG = "account-org";
+const JOB = parseJobId("job_01hzzzzzzzzzzzzzzzzzzzzzzz", "id");
+
+const person = (id: string, scope: Scope, role?: Role, isAdmin = false): Actor => ({
+  kind: "user",
+  id,
+  name: id,
+  isAdmin,
+  scope,
+  tokenName: "token",
+  memberships: role === undefined ? [] : [{ orgId: ORG, orgName: "org", orgFullname: "Org", role }],
+});
+
+const ACTORS = {
+  anonymous: { kind: "anonymous" },
+  stranger: person("stranger", "admin"),
+  reader: person("reader", "admin", "read"),
+  writer: person("writer", "admin", "write"),
+  "writer with a read token": person("writer", "read", "write"),
+  manager: person("manager", "admin", "admin"),
+  "manager with a write token": person("manager", "write", "admin"),
+  administrator: person("root", "admin", undefined, true),
+  "administrator with a read token": person("root", "read", undefined, true),
+  "a job": { kind: "job", id: JOB },
+  "the hub": { kind: "hub" },
+} as const satisfies Record<string, Actor>;
+type Name = keyof typeof ACTORS;
+
+const PURPOSES: Purpose[] = ["download", "merge", "evaluate", "train"];
+const open = { ownerId: ORG, private: false };
+const closed = { ownerId: ORG, private: true };
+const job = { id: JOB, actorId: "reader", outputOwnerId: ORG, ended: false };
+
+const EVERYONE: Name[] = [
+  "anonymous",
+  "stranger",
+  "reader",
+  "writer",
+  "writer with a read token",
+  "manager",
+  "manager with a write token",
+  "administrator",
+  "administrator with a read token",
+  "the hub",
+];
+const MEMBERS = EVERYONE.filter((name) => name !== "anonymous" && name !== "stranger");
+const SIGNED_IN = EVERYONE.filter((name) => name !== "anonymous");
+const canWriteToken = (names: Name[]): Name[] => names.filter((name) => !name.endsWith("with a read token"));
+const canAdminToken = (names: Name[]): Name[] =>
+  canWriteToken(names).filter((name) => name !== "manager with a write token");
+const WRITERS = canWriteToken(MEMBERS).filter((name) => name !== "reader");
+const MANAGERS = WRITERS.filter((name) => name !== "writer");
+
+/** Each request with everyone who may make it; everyone else may not. */
+const TABLE: [string, Request, Name[]][] = [
+  ["see a public repository", { action: "repo.read", repo: open }, EVERYONE],
+  ["see a private repository", { action: "repo.read", repo: closed }, MEMBERS],
+  ...PURPOSES.flatMap((purpose): [string, Request, Name[]][] => [
+    [`use a public repository to ${purpose}`, { action: "repo.use", repo: open, purpose }, EVERYONE],
+    [`use a private repository to ${purpose}`, { action: "repo.use", repo: closed, purpose }, MEMBERS],
+  ]),
+  ["write to a public repository", { action: "repo.write", repo: open }, WRITERS],
+  ["write to a private repository", { action: "repo.write", repo: closed }, WRITERS],
+  ["delete a repository", { action: "repo.delete", repo: open }, MANAGERS],
+  ["create a repository in the organization", { action: "repo.create", ownerId: ORG }, WRITERS],
+  [
+    "create a repository in someone's own namespace",
+    { action: "repo.create", ownerId: OWNER },
+    ["administrator", "the hub"],
+  ],
+  ["start a job", { action: "job.create" }, canWriteToken(SIGNED_IN)],
+  ["see a job whose output goes to the organization", { action: "job.read", job }, MEMBERS],
+  ["cancel a job of one's own or of one's organization", { action: "job.cancel", job }, [...MANAGERS, "reader"]],
+  ["do a job's work", { action: "job.work", job }, ["a job", "the hub"]],
+  ["do an ended job's work", { action: "job.work", job: { ...job, ended: true } }, ["the hub"]],
+  [
+    "do another job's work",
+    { action: "job.work", job: { ...job, id: parseJobId("job_01hyyyyyyyyyyyyyyyyyyyyyyy", "id") } },
+    ["the hub"],
+  ],
+  [
+    "read the organization's trail",
+    { action: "audit.read", scope: { ownerId: ORG } },
+    ["manager", "manager with a write token", "administrator", "administrator with a read token", "the hub"],
+  ],
+  [
+    "read the hub's trail",
+    { action: "audit.read", scope: "hub" },
+    ["administrator", "administrator with a read token", "the hub"],
+  ],
+  ["found an organization", { action: "org.create" }, canAdminToken(SIGNED_IN)],
+  ["create a token of one's own", { action: "token.create" }, canAdminToken(SIGNED_IN)],
+  ["manage members", { action: "org.manage", orgId: ORG }, ["manager", "administrator", "the hub"]],
+  ["create accounts", { action: "account.create" }, ["administrator", "the hub"]],
+  ["create tokens for others", { action: "account.token.create" }, ["administrator", "the hub"]],
+];
+
+const names = Object.keys(ACTORS).filter((name): name is Name => name in ACTORS);
+
+describe("the policy", () => {
+  for (const [what, request, allowed] of TABLE)
+    it(`lets exactly the right ones ${what}`, () => {
+      const decided = names.filter((name) => decide(ACTORS[name], request).allow);
+      expect(decided.sort()).toEqual([...allowed].sort());
+    });
+
+  it("gives a reason with every refusal", () => {
+    for (const [, request] of TABLE)
+      for (const name of names) {
+        const decision = decide(ACTORS[name], request);
+        if (!decision.allow) expect(decision.reason.length).toBeGreaterThan(5);
+      }
+  });
+});

@@ -1,0 +1,221 @@
+// Bytes on their way in: whatever is not exactly what was declared leaves nothing behind and says why.
+import { env } from "cloudflare:workers";
+import { beforeEach, describe, expect, it } from "vitest";
+import { administrator, anonymous, Batch, type Client, lfsLine, uploadLfs, user } from "../../kit/actors";
+
+const REPO = "ada/weights";
+/** The test hub splits uploads at 256 KiB. */
+const PART = 262_144;
+
+let admin: Client;
+let ada: Client;
+beforeEach(async () => {
+  admin = await administrator();
+  ada = await user(admin, "ada");
+  await ada.post("/api/repos/create", { name: "weights" });
+});
+
+const bytesOf = (size: number, seed = 1) =>
+  Uint8Array.from({ length: size }, (_, i) => (i * 31 + seed * 7 + (i >> 8)) & 255);
+const digestOf = async (bytes: Uint8Array) => Buffer.from(await crypto.subtle.digest("SHA-256", bytes)).toString("hex");
+const objects = async () => (await env.BLOBS.list()).objects.map((object) => object.key);
+
+async function open(oid: string, size: number, transfers = ["basic", "multipart"], client = ada) {
+  const answer = await client.post(`/${REPO}.git/info/lfs/objects/batch`, {
+    operation: "upload",
+    transfers,
+    objects: [{ oid, size }],
+  });
+  const action = Batch.parse(answer.body).objects[0]?.actions?.upload;
+  if (action === undefined) throw new Error(`no upload action in ${answer.text}`);
+  return action;
+}
+
+const put = (href: string, body: BodyInit, length: number) =>
+  anonymous.raw("PUT", href, { body, headers: { "content-length": String(length) } });
+
+describe("a single PUT", () => {
+  it("stores the declared bytes, once, and needs no token", async () => {
+    const bytes = bytesOf(1000);
+    const oid = await digestOf(bytes);
+    const { href } = await open(oid, 1000);
+    const before = await objects();
+    const response = await put(href, bytes, 1000);
+    expect(response.status).toBe(200);
+    expect(response.headers.get("etag")).toBe(`"${oid}"`);
+    expect((await objects()).length).toBe(before.length + 1);
+    // A client that lost the answer sends it again.
+    expect((await put(href, bytes, 1000)).status).toBe(200);
+    expect((await objects()).length).toBe(before.length + 1);
+  });
+
+  it("of other bytes answers both digests and stores nothing", async () => {
+    const bytes = bytesOf(1000);
+    const oid = await digestOf(bytes);
+    const { href } = await open(oid, 1000);
+    const before = await objects();
+    const wrong = bytesOf(1000, 2);
+    const response = await put(href, wrong, 1000);
+    expect(response.status).toBe(422);
+    const text = await response.text();
+    expect(text).toContain(oid);
+    expect(text).toContain(await digestOf(wrong));
+    expect(await objects()).toEqual(before);
+    expect((await ada.commit(REPO, [lfsLine("m.bin", oid, 1000)])).status).toBe(422);
+  });
+
+  it("of another length is refused before a byte is stored", async () => {
+    const oid = await digestOf(bytesOf(1000));
+    const { href } = await open(oid, 1000);
+    const before = await objects();
+    for (const size of [999, 1001, 0]) {
+      const response = await put(href, bytesOf(size), size);
+      expect(response.status).toBe(422);
+      expect(await response.text()).toContain("1000");
+    }
+    expect(await objects()).toEqual(before);
+  });
+
+  it("whose connection breaks off leaves nothing behind", async () => {
+    const bytes = bytesOf(200_000);
+    const oid = await digestOf(bytes);
+    const { href } = await open(oid, bytes.length);
+    const before = await objects();
+    let sent = false;
+    const broken = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        if (sent) controller.error(new Error("connection lost"));
+        else controller.enqueue(bytes.subarray(0, 100_000));
+        sent = true;
+      },
+    });
+    const response = await put(href, broken, bytes.length).catch(() => null);
+    expect(response === null || response.status >= 400).toBe(true);
+    expect(await objects()).toEqual(before);
+    expect((await put(href, bytes, bytes.length)).status).toBe(200);
+  });
+
+  it("to a forged address is refused", async () => {
+    const oid = await digestOf(bytesOf(10));
+    const { href } = await open(oid, 10);
+    const forged = new URL(href);
+    forged.searchParams.set("signature", `A${forged.searchParams.get("signature")?.slice(1)}`);
+    expect((await put(forged.href, bytesOf(10), 10)).status).toBe(404);
+  });
+
+  it("takes any size where a client can only send files whole", async () => {
+    const bytes = bytesOf(PART * 2 + 5);
+    const action = await open(await digestOf(bytes), bytes.length, ["basic"]);
+    expect(action.header).toBeUndefined();
+    expect((await put(action.href, bytes, bytes.length)).status).toBe(200);
+  });
+});
+
+describe("a multipart upload", () => {
+  const bytes = bytesOf(PART * 2 + 100);
+
+  async function started() {
+    const oid = await digestOf(bytes);
+    const action = await open(oid, bytes.length);
+    const { chunk_size: size, ...numbered } = action.header ?? {};
+    return { oid, completion: action.href, size: Number(size), urls: Object.values(numbered) };
+  }
+  const partOf = (i: number, from = bytes) => from.slice(i * PART, (i + 1) * PART);
+
+  async function send(urls: string[], from = bytes) {
+    const parts: { partNumber: number; etag: string | null }[] = [];
+    for (const [i, url] of urls.entries()) {
+      const part = partOf(i, from);
+      const response = await put(url, part, part.length);
+      parts.push({ partNumber: i + 1, etag: response.headers.get("etag") });
+    }
+    return parts;
+  }
+
+  it("gives as many addresses as there are parts, numbered in order", async () => {
+    const { size, urls } = await started();
+    expect(size).toBe(PART);
+    expect(urls).toHaveLength(3);
+  });
+
+  it("joins its parts, and is read back as one file, also across their seams", async () => {
+    const oid = await uploadLfs(ada, REPO, bytes);
+    await ada.commit(REPO, [lfsLine("m.bin", oid)]);
+    const whole = await anonymous.raw("GET", `/${REPO}/resolve/main/m.bin`);
+    expect(new Uint8Array(await whole.arrayBuffer())).toEqual(bytes);
+    const seam = await anonymous.raw("GET", `/${REPO}/resolve/main/m.bin`, {
+      headers: { range: `bytes=${PART - 3}-${2 * PART + 2}` },
+    });
+    expect(seam.status).toBe(206);
+    expect(new Uint8Array(await seam.arrayBuffer())).toEqual(bytes.slice(PART - 3, 2 * PART + 3));
+  });
+
+  it("can be completed again by a client that lost the answer", async () => {
+    const { oid, completion, urls } = await started();
+    const parts = await send(urls);
+    expect((await anonymous.post(completion, { oid, parts })).status).toBe(200);
+    expect((await anonymous.post(completion, { oid, parts })).status).toBe(200);
+  });
+
+  it("with a missing part says which, and can go on", async () => {
+    const { oid, completion, urls } = await started();
+    const parts = await send(urls.slice(0, 2));
+    const answer = await anonymous.post(completion, { oid, parts });
+    expect(answer.status).toBe(422);
+    expect(answer.text).toContain("part 3 of 3");
+    const all = await send(urls);
+    expect((await anonymous.post(completion, { oid, parts: all })).status).toBe(200);
+  });
+
+  it("whose parts are other bytes is dropped whole", async () => {
+    const { oid, completion, urls } = await started();
+    const before = await objects();
+    const parts = await send(urls, bytesOf(bytes.length, 9));
+    const answer = await anonymous.post(completion, { oid, parts });
+    expect(answer.status).toBe(422);
+    expect(answer.text).toContain(oid);
+    expect((await objects()).filter((key) => key.startsWith("uploads/"))).toEqual([]);
+    expect(await objects()).toEqual(before);
+  });
+
+  it("with an ETag that was not given is refused", async () => {
+    const { oid, completion, urls } = await started();
+    const parts = await send(urls);
+    const answer = await anonymous.post(completion, {
+      oid,
+      parts: parts.with(1, { partNumber: 2, etag: '"nonsense"' }),
+    });
+    expect(answer.status).toBe(422);
+    expect(answer.text).toContain("parts[1].etag");
+  });
+});
+
+describe("the batch call", () => {
+  it("asks for no upload of bytes the repository holds", async () => {
+    const oid = await uploadLfs(ada, REPO, bytesOf(10));
+    const answer = await ada.post(`/${REPO}.git/info/lfs/objects/batch`, {
+      operation: "upload",
+      objects: [{ oid, size: 10 }],
+    });
+    expect(Batch.parse(answer.body).objects).toEqual([{ oid, size: 10 }]);
+  });
+
+  it("does not tell a stranger that a private repository holds them", async () => {
+    await ada.post("/api/repos/create", { name: "secret", private: true });
+    const oid = await uploadLfs(ada, "ada/secret", bytesOf(10));
+    const eve = await user(admin, "eve");
+    await eve.post("/api/repos/create", { name: "probe" });
+    const answer = await eve.post("/eve/probe.git/info/lfs/objects/batch", {
+      operation: "upload",
+      objects: [{ oid, size: 10 }],
+    });
+    expect(Batch.parse(answer.body).objects[0]?.actions?.upload.href).toBeDefined();
+  });
+
+  it("is for writers only", async () => {
+    const eve = await user(admin, "eve");
+    const body = { operation: "upload", objects: [] };
+    expect((await eve.post(`/${REPO}.git/info/lfs/objects/batch`, body)).status).toBe(403);
+    expect((await anonymous.post(`/${REPO}.git/info/lfs/objects/batch`, body)).status).toBe(401);
+  });
+});
