@@ -11,6 +11,7 @@ const ERRORS = {
   entry_not_found: [404, "Entry not found: {path}"],
   account_not_found: [404, "No account is named {name}"],
   job_not_found: [404, "No job has the id {id}"],
+  evaluation_not_found: [404, "No evaluation has the id {id}"],
   not_found: [404, "Nothing is served at this address"],
   upload_not_found: [404, "No such upload is open: ask for a new one with the LFS batch call."],
   // What stands in the way
@@ -28,9 +29,13 @@ const ERRORS = {
   invalid_path: [422, "{field}: {problem}"],
   merge_mismatch: [422, "{field}: {problem}"],
   invalid_weights: [422, "{field}: {problem}"],
+  output_invalid: [422, "The result can't be published: {problem}"],
   invalid_ref: [400, "Invalid reference for a {kind}: {name}"],
   protected_ref: [400, "Cannot delete {ref}"],
-  content_missing: [422, "{field}: no bytes with SHA-256 {sha256} were uploaded to this repository, and none that you can read holds them"],
+  content_missing: [
+    422,
+    "{field}: no bytes with SHA-256 {sha256} were uploaded to this repository, and none that you can read holds them",
+  ],
   digest_mismatch: [422, "The body's SHA-256 is {actual}, not the declared {expected}: nothing was stored."],
   size_mismatch: [422, "The body has {actual} bytes, not the declared {expected}: nothing was stored."],
   body_interrupted: [400, "The body ended early after {actual} of {expected} bytes: nothing was stored."],

@@ -108,7 +108,12 @@ export function submissionOf(job: Addressed, publicUrl: string, token: string): 
     attempt: job.attempt,
     kind: job.plan.kind,
     spec: job.plan.compute,
-    inputs: job.inputs.map(({ name, sha256: digest, size }) => ({ name, url: `${base}/inputs/${name}`, sha256: digest, size })),
+    inputs: job.inputs.map(({ name, sha256: digest, size }) => ({
+      name,
+      url: `${base}/inputs/${name}`,
+      sha256: digest,
+      size,
+    })),
     hub: { uploads_url: `${base}/uploads`, events_url: `${base}/progress`, result_url: `${base}/result` },
     token,
     limits: { timeout_s: job.timeoutS, memory_bytes: MEMORY_BYTES },

@@ -12,9 +12,15 @@ const REFERENCE = /^[^\s@/]+\/[^\s@/]+(@\S{1,250})?$/;
 /** A repository at a revision, as clients write it; without `@revision` the head of `main`. */
 const Reference = z.string().regex(REFERENCE, "must be owner/name@revision");
 
-const Weight = z.number().min(-MAX_WEIGHT, `must be from -${MAX_WEIGHT} to ${MAX_WEIGHT}`).max(MAX_WEIGHT, `must be from -${MAX_WEIGHT} to ${MAX_WEIGHT}`);
+const Weight = z
+  .number()
+  .min(-MAX_WEIGHT, `must be from -${MAX_WEIGHT} to ${MAX_WEIGHT}`)
+  .max(MAX_WEIGHT, `must be from -${MAX_WEIGHT} to ${MAX_WEIGHT}`);
 
-const Seed = z.int("must be a whole number").min(0, "must not be negative").max(2 ** 32 - 1, "must be below 2^32");
+const Seed = z
+  .int("must be a whole number")
+  .min(0, "must not be negative")
+  .max(2 ** 32 - 1, "must be below 2^32");
 
 const Output = z.strictObject({
   repo: z.string().regex(/^[^\s@/]+\/[^\s@/]+$/, "must be owner/name"),
@@ -53,8 +59,10 @@ export const MergeRequest = z
       if (shorthand > 0) complain("models", "come instead of a, b and lambda: send one of the two");
       const sum = request.models.reduce((total, { weight }) => total + weight, 0);
       const size = request.models.reduce((total, { weight }) => total + Math.abs(weight), 0);
-      if (request.normalize && Math.abs(sum) <= size * CANCELLED) complain("models", "have weights that sum to 0: change them or set normalize to false");
-    } else if (shorthand === 0) complain("models", "is missing: name at least two models with their weights, or a, b and lambda");
+      if (request.normalize && Math.abs(sum) <= size * CANCELLED)
+        complain("models", "have weights that sum to 0: change them or set normalize to false");
+    } else if (shorthand === 0)
+      complain("models", "is missing: name at least two models with their weights, or a, b and lambda");
     else
       for (const field of ["a", "b", "lambda"] as const)
         if (request[field] === undefined) complain(field, "is missing: a, b and lambda come together");
@@ -72,7 +80,10 @@ export const EvaluateRequest = z.strictObject({
 
 const Architecture = z
   .record(z.string(), z.json())
-  .refine((config) => JSON.stringify(config).length <= MAX_ARCHITECTURE_CHARS, `must have at most ${MAX_ARCHITECTURE_CHARS} characters of JSON`);
+  .refine(
+    (config) => JSON.stringify(config).length <= MAX_ARCHITECTURE_CHARS,
+    `must have at most ${MAX_ARCHITECTURE_CHARS} characters of JSON`,
+  );
 
 export const TrainRequest = z
   .strictObject({
@@ -118,8 +129,7 @@ export type WeightedModel = { readonly model: string; readonly weight: number; r
 
 /** The models of a merge, the shorthand written out; `field` is where each was asked for. */
 export function weightedModels(request: MergeRequest): WeightedModel[] {
-  if (request.models !== undefined)
-    return request.models.map((one, i) => ({ ...one, field: `models[${i}].model` }));
+  if (request.models !== undefined) return request.models.map((one, i) => ({ ...one, field: `models[${i}].model` }));
   const { a = "", b = "", lambda = 0 } = request;
   return [
     { model: a, weight: lambda, field: "a" },

@@ -1,17 +1,31 @@
-// The hub's clock: one Durable Object whose alarm repeats what was lost, for as long as something is under way.
+// The hub's clock: one Durable Object whose alarm repeats what was lost. It is set for good by the first job or cron call.
 import { DurableObject } from "cloudflare:workers";
+import { sweepJobs } from "../compute/sweep";
+import type { JobId } from "../ids";
+import { sweepUploads } from "../store/uploads";
 import { cloudflarePlatform, type Env } from "./cloudflare";
 
-const INTERVAL_MS = 20_000;
+/** While jobs are open: how long a lost hint or a dead driver costs at most. */
+const BUSY_MS = 15_000;
+/** Otherwise uploads alone are looked after, which expire after a day. */
+const IDLE_MS = 15 * 60_000;
 
 export class Clock extends DurableObject<Env> {
-  /** Sets the alarm unless it is set. */
+  /** Makes sure that the clock ticks soon. */
   async start(): Promise<void> {
-    if ((await this.ctx.storage.getAlarm()) === null) await this.ctx.storage.setAlarm(Date.now() + INTERVAL_MS);
+    const alarm = await this.ctx.storage.getAlarm();
+    const soon = Date.now() + BUSY_MS;
+    if (alarm === null || alarm > soon) await this.ctx.storage.setAlarm(soon);
   }
 
   override async alarm(): Promise<void> {
     const platform = cloudflarePlatform(this.env, `clock:${crypto.randomUUID()}`, (work) => this.ctx.waitUntil(work));
-    void platform;
+    // The next alarm first: whatever fails below, the clock goes on.
+    await this.ctx.storage.setAlarm(Date.now() + BUSY_MS);
+    const after = (await this.ctx.storage.get<JobId | null>("after")) ?? null;
+    const { open, last } = await sweepJobs(platform, after);
+    await this.ctx.storage.put("after", last);
+    await sweepUploads(platform);
+    if (open === 0 && after === null) await this.ctx.storage.setAlarm(Date.now() + IDLE_MS);
   }
 }

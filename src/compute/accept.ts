@@ -1,0 +1,181 @@
+// Accepting a job: rights, plan, and the one batch that makes the job exist.
+import { sql } from "drizzle-orm";
+import { authorize, type Caller, requireUser } from "../access/caller";
+import { asJson, commitBatch, isUniqueViolation, type Statement } from "../db/client";
+import { jobs } from "../db/schema";
+import { HubError } from "../errors";
+import { allowedEvent, eventStatement } from "../events/trail";
+import { canonicalJson } from "../formats/canonical-json";
+import { createRepo } from "../hub/lifecycle";
+import { findRepo, type Repository, targetOf } from "../hub/repositories";
+import { type JobId, newJobId, parseRefName, parseRepoId, type RefName, type RepoId, type Sha256 } from "../ids";
+import { sha256Of } from "../store/contents";
+import { jobEventStatement } from "./job-events";
+import { findJobByKey, type Job, jobSubject, loadJob } from "./jobs";
+import { type Plan, purposeOf, type Source, sourcesOf } from "./plan";
+import { planJob } from "./planning";
+import type { JobRequest, OutputRequest } from "./requests";
+
+export type Accepted = { readonly job: Job; readonly isNew: boolean };
+
+/**
+ * Takes a job on. The same key with the same body gives the job that it gave before.
+ * @throws idempotency_key_reused, and whatever is wrong with the request: then nothing was written
+ */
+export async function acceptJob(caller: Caller, request: JobRequest, idempotencyKey?: string): Promise<Accepted> {
+  const { platform } = caller;
+  const user = requireUser(caller);
+  authorize(caller, { action: "job.create" }, { subject: `account:${user.name}`, scopeId: user.id });
+  const requestSha256 = sha256Of(canonicalJson(request));
+  const requestKey = idempotencyKey === undefined ? null : `${user.id}:${idempotencyKey}`;
+  const before = await acceptedBefore(caller, requestKey, requestSha256);
+  if (before !== null) return before;
+
+  const output = request.kind === "evaluate" ? null : await findOutput(caller, request.output);
+  const plan = await planJob(caller, request);
+  // A crash after this leaves an empty repository, which the repeated request then finds and uses.
+  const repo = output === null ? null : (output.repo ?? (await createOutput(caller, output, plan)));
+  const id = newJobId(platform.now());
+  const row: NewJob = {
+    id,
+    request,
+    requestKey,
+    requestSha256,
+    plan,
+    outputRepoId: repo?.id ?? null,
+    outputRef: output?.ref ?? null,
+  };
+  try {
+    // Commit point: the batch. The start that follows is a hint, which the clock repeats if it is lost.
+    await commitBatch(platform.db, [], jobStatements(caller, user.id, row));
+  } catch (error) {
+    if (!isUniqueViolation(error, "jobs.request_key")) throw error;
+    const winner = await acceptedBefore(caller, requestKey, requestSha256);
+    if (winner === null) throw error;
+    return winner;
+  }
+  platform.defer(platform.jobs.start(id, 1).catch(() => undefined));
+  const job = await loadJob(platform, id);
+  if (job === null) throw new HubError("internal");
+  return { job, isNew: true };
+}
+
+async function acceptedBefore(
+  caller: Caller,
+  requestKey: string | null,
+  requestSha256: Sha256,
+): Promise<Accepted | null> {
+  if (requestKey === null) return null;
+  const job = await findJobByKey(caller.platform, requestKey);
+  if (job === null) return null;
+  if (job.requestSha256 !== requestSha256) throw new HubError("idempotency_key_reused");
+  return { job, isNew: false };
+}
+
+type Output = {
+  readonly id: RepoId;
+  readonly repo: Repository | null;
+  readonly ref: RefName;
+  readonly request: OutputRequest;
+};
+
+/** Where the result goes; the repository may have to be created yet. @throws forbidden | repo_not_found | invalid_field */
+async function findOutput(caller: Caller, request: OutputRequest): Promise<Output> {
+  const id = parseRepoId("model", request.repo);
+  const ref = parseRefName(`refs/heads/${request.branch}`, "output.branch");
+  try {
+    const repo = await findRepo(caller, id);
+    authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+    return { id, repo, ref, request };
+  } catch (error) {
+    if (!(error instanceof HubError) || error.code !== "repo_not_found") throw error;
+    if (!request.create)
+      throw new HubError("repo_not_found", { field: "output.repo", repo: request.repo }, { cause: error });
+    return { id, repo: null, ref, request };
+  }
+}
+
+/** Private unless asked otherwise when an input is private: what is derived from it stays with those who may see it. */
+async function createOutput(caller: Caller, output: Output, plan: Plan): Promise<Repository> {
+  const isPrivate = output.request.private ?? (await anyPrivate(caller, sourcesOf(plan)));
+  try {
+    return await createRepo(caller, { id: output.id, private: isPrivate });
+  } catch (error) {
+    if (!(error instanceof HubError) || error.code !== "repo_exists") throw error;
+    const repo = await findRepo(caller, output.id);
+    authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+    return repo;
+  }
+}
+
+async function anyPrivate(caller: Caller, sources: readonly Source[]): Promise<boolean> {
+  const ids = asJson(sources.map((source) => source.repoId));
+  const row = await caller.platform.db.get<{ found: number }>(
+    sql`select exists (select 1 from repos where private = 1 and id in (select value from json_each(${ids}))) as found`,
+  );
+  return row?.found === 1;
+}
+
+type NewJob = {
+  readonly id: JobId;
+  readonly request: JobRequest;
+  readonly requestKey: string | null;
+  readonly requestSha256: Sha256;
+  readonly plan: Plan;
+  readonly outputRepoId: string | null;
+  readonly outputRef: RefName | null;
+};
+
+function jobStatements(caller: Caller, actorId: string, job: NewJob): Statement[] {
+  const { platform, actor } = caller;
+  const { db } = platform;
+  const now = platform.now();
+  const { plan, ...row } = job;
+  const purpose = purposeOf(plan.kind);
+  const inputs = sourcesOf(plan).flatMap(({ repoId, commit, files }) =>
+    files.map((file) => ({ ...file, repoId, commit })),
+  );
+  return [
+    db.insert(jobs).values({
+      ...row,
+      kind: plan.kind,
+      state: "queued",
+      actorId,
+      spec: plan,
+      createdAt: now,
+      updatedAt: now,
+      deadlineAt: now + platform.config.jobTimeoutS * 1000,
+    }),
+    sql`insert into job_inputs (job_id, name, repo_id, commit_id, path, sha256, size, purpose)
+      select ${job.id}, value ->> 'name', value ->> 'repoId', value ->> 'commit', value ->> 'path', value ->> 'sha256', value ->> 'size', ${purpose}
+        from json_each(${asJson(inputs)})`,
+    jobEventStatement(db, { jobId: job.id, attempt: 1, at: now, type: "state", data: { state: "queued" } }),
+    eventStatement(
+      db,
+      allowedEvent(platform, actor, {
+        type: "job.created",
+        subject: jobSubject(job.id),
+        action: "job.create",
+        scopeId: actorId,
+        data: { kind: plan.kind, requestSha256: job.requestSha256 },
+      }),
+    ),
+    ...sourcesOf(plan).map((source) =>
+      eventStatement(
+        db,
+        allowedEvent(platform, actor, {
+          type: "content.used",
+          subject: `${source.type}:${source.repo}`,
+          action: "repo.use",
+          purpose,
+          scopeId: source.ownerId,
+          data: {
+            job: job.id,
+            commit: source.commit,
+            files: source.files.map(({ path, sha256 }) => ({ path, sha256 })),
+          },
+        }),
+      ),
+    ),
+  ];
+}

@@ -1,0 +1,73 @@
+// What the job token opens: the inputs of its job, and uploads for its output, while the job runs.
+import { asc, eq, sql } from "drizzle-orm";
+import * as z from "zod";
+import { authorize, type Caller } from "../access/caller";
+import { queryRows } from "../db/client";
+import { jobInputs } from "../db/schema";
+import { HubError } from "../errors";
+import { SegmentsColumn } from "../hub/repositories";
+import { type JobId, type Sha256, parseSha256 } from "../ids";
+import type { Platform } from "../platform/platform";
+import type { StoredContent } from "../store/contents";
+import { type UploadLinks, openUploads, uploadLinks } from "../store/uploads";
+import { type Job, hasEnded, jobFacts, jobSubject, loadJob } from "./jobs";
+import type { JobInput } from "./plan";
+
+/**
+ * The job whose work the caller does. An ended job is told to its own token as such, so that the service stops quietly.
+ * @throws job_not_found | job_ended | forbidden
+ */
+export async function findWork(caller: Caller, id: JobId): Promise<Job> {
+  const job = await workOf(caller, id);
+  if (hasEnded(job.state)) throw new HubError("job_ended", { state: job.state });
+  return job;
+}
+
+/** The same, ended or not: for reports, whose repeats are answered like the first. */
+export async function workOf(caller: Caller, id: JobId): Promise<Job> {
+  const job = await loadJob(caller.platform, id);
+  if (job === null) throw new HubError("job_not_found", { id });
+  const facts = jobFacts(job);
+  authorize(caller, { action: "job.work", job: { ...facts, ended: false } }, { subject: jobSubject(id), scopeId: facts.outputOwnerId ?? job.actorId });
+  return job;
+}
+
+/** In the order of their names, so that every submission lists them alike. */
+export async function loadInputs(platform: Platform, id: JobId): Promise<JobInput[]> {
+  return platform.db
+    .select({ name: jobInputs.name, sha256: jobInputs.sha256, size: jobInputs.size })
+    .from(jobInputs)
+    .where(eq(jobInputs.jobId, id))
+    .orderBy(asc(jobInputs.name));
+}
+
+const InputRow = z.object({
+  sha256: z.string().transform((text) => parseSha256(text, "sha256")),
+  size: z.number(),
+  segments: SegmentsColumn,
+});
+
+/** @throws not_found for a name that is no input of the job */
+export async function findInput(caller: Caller, id: JobId, name: string): Promise<StoredContent> {
+  await findWork(caller, id);
+  const [row] = await queryRows(
+    caller.platform.db,
+    InputRow,
+    sql`select i.sha256, i.size, k.segments from job_inputs i join contents k on k.sha256 = i.sha256 where i.job_id = ${id} and i.name = ${name}`,
+  );
+  if (row === undefined) throw new HubError("entry_not_found", { path: name });
+  return row;
+}
+
+/** Null when the job has uploaded these bytes before. */
+export async function openJobUpload(caller: Caller, id: JobId, sha256: Sha256, size: number): Promise<UploadLinks | null> {
+  const { platform } = caller;
+  await findWork(caller, id);
+  const held = await platform.db.get<{ size: number }>(
+    sql`select k.size from job_contents j join contents k on k.sha256 = j.sha256 where j.job_id = ${id} and j.sha256 = ${sha256}`,
+  );
+  if (held !== undefined && held.size === size) return null;
+  const [upload] = await openUploads(platform, { jobId: id }, [{ sha256, size }]);
+  if (upload === undefined) throw new HubError("internal");
+  return uploadLinks(platform, platform.config.publicUrl, upload);
+}

@@ -1,0 +1,201 @@
+// What a finished job writes back: a revision or an evaluation, whole or not at all.
+import { authorize, type Caller } from "../access/caller";
+import { standingActor } from "../access/standing";
+import { commitBatch } from "../db/client";
+import { evaluations } from "../db/schema";
+import { HubError } from "../errors";
+import { type PreparedCommit, lfsEntry, prepareCommit, storeFiles } from "../hub/commits";
+import { listTree } from "../hub/files";
+import { lineageStatement, type Parent } from "../hub/lineage";
+import { findRepoById, findSnapshot, MAIN, type Repository, repoName, type Snapshot, targetOf } from "../hub/repositories";
+import type { Change, FileEntry } from "../hub/tree-edit";
+import { parseFilePath, parseRevision, type RefName } from "../ids";
+import type { Platform } from "../platform/platform";
+import type { StoredContent } from "../store/contents";
+import type { Report } from "./contract";
+import { mergeCard, recipe, trainingCard } from "./documents";
+import { evaluationRow } from "./evaluations";
+import { endStatements, type Job, stillOpen } from "./jobs";
+import { readText, verifiedOutputs } from "./outputs";
+import { type MergePlan, outputPaths, Plan, type Source, type TrainPlan } from "./plan";
+
+export type Result = Extract<Report, { state: "succeeded" }>["result"];
+
+/** Others may move the branch meanwhile; more rounds than this is a storm, and the step is repeated later. */
+const MAX_ROUNDS = 8;
+/** More entries at the root than any model has. */
+const MAX_ROOT_ENTRIES = 10_000;
+const SHARD = /^model-\d+-of-\d+\.safetensors$/;
+
+/**
+ * Verifies what the job made, and ends it with that published. Repeating it after any crash publishes the same or finds it done.
+ * @throws output_invalid | forbidden | repo_not_found, which fail the job; job_ended when something else ended it first
+ */
+export async function publish(platform: Platform, job: Job, result: Result): Promise<void> {
+  const plan = Plan.parse(job.spec);
+  const contents = await verifiedOutputs(platform, job, result.files, outputPaths[plan.kind]);
+  const actor = await standingActor(platform, job.actorId);
+  if (actor === null) throw new HubError("forbidden", { reason: "the account that started the job is gone" });
+  const caller: Caller = { platform, actor };
+  if (plan.kind === "evaluate") {
+    const row = evaluationRow(platform, job, plan, result);
+    // Commit point: the batch that ends the job as succeeded also holds the record.
+    await commitBatch(platform.db, [stillOpen(job.id)], [
+      platform.db.insert(evaluations).values(row),
+      ...endStatements(caller, job, { state: "succeeded", result: { evaluation: row.id } }),
+    ]);
+    return;
+  }
+  await publishRevision(caller, job, plan, result, contents);
+}
+
+async function publishRevision(
+  caller: Caller,
+  job: Job,
+  plan: MergePlan | TrainPlan,
+  result: Result,
+  contents: readonly StoredContent[],
+): Promise<void> {
+  const { platform, actor } = caller;
+  const { outputRepoId, outputRef: ref } = job;
+  if (outputRepoId === null || ref === null || actor.kind !== "user") throw new HubError("internal");
+  const repo = await findRepoById(caller, outputRepoId);
+  // Asked again: who lost the right to write since the job was accepted publishes nothing.
+  authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+  const files = plan.kind === "merge" ? await mergedFiles(platform, repo, plan, result, contents) : await trainedFiles(platform, repo, plan, contents);
+  const author = { name: actor.name, email: `${actor.name}@users.noreply.localhost` };
+  for (let round = 1; ; round++) {
+    try {
+      const head = await findHead(caller, repo, ref);
+      const changes = [...(await staleFiles(platform, head, files)), ...files.map(put)];
+      const request = { ref, changes, summary: plan.message ?? defaultMessage(plan), startFrom: MAIN };
+      const prepared = await prepareCommit(caller, repo, request, author);
+      if (prepared.parent !== (head?.commit ?? null)) throw new HubError("ref_moved");
+      await commitRevision(caller, job, repo, plan, result, prepared);
+      return;
+    } catch (error) {
+      // Entries that are gone were deleted by whoever moved the branch.
+      const moved = error instanceof HubError && (error.code === "ref_moved" || error.code === "entry_not_found");
+      if (!moved) throw error;
+      if (round === MAX_ROUNDS) throw new Error("the branch keeps moving", { cause: error });
+    }
+  }
+}
+
+async function commitRevision(
+  caller: Caller,
+  job: Job,
+  repo: Repository,
+  plan: MergePlan | TrainPlan,
+  result: Result,
+  prepared: PreparedCommit,
+): Promise<void> {
+  const { db } = caller.platform;
+  // The branch may hold these very files already: then its head is the result.
+  const commit = prepared.changesTree || prepared.parent === null ? prepared.id : prepared.parent;
+  const outcome = {
+    repo: repoName(repo),
+    branch: job.outputRef?.replace(/^refs\/heads\//, ""),
+    commit,
+    files: result.files,
+    record: result.record,
+    engine: result.engine,
+  };
+  // Commit point: one batch moves the branch, links the bytes, writes the lineage and ends the job as succeeded.
+  await commitBatch(db, [stillOpen(job.id), ...prepared.guards], [
+    ...(commit === prepared.id ? prepared.statements : []),
+    lineageStatement(repo.id, commit, parentsOf(plan)),
+    ...endStatements(caller, job, { state: "succeeded", result: outcome }),
+  ]);
+}
+
+/** The branch's head, or that of `main`, which a new branch starts from. */
+async function findHead(caller: Caller, repo: Repository, ref: RefName): Promise<Snapshot | null> {
+  for (const name of new Set([ref, MAIN])) {
+    try {
+      return await findSnapshot(caller, repo, parseRevision(name));
+    } catch (error) {
+      if (!(error instanceof HubError) || error.code !== "revision_not_found") throw error;
+    }
+  }
+  return null;
+}
+
+type OutputEntry = { readonly path: string; readonly file: FileEntry };
+
+const put = ({ path, file }: OutputEntry): Change => ({ kind: "put", path: parseFilePath(path, "path"), file, field: "path" });
+
+/** Weights and records of the revision before that would contradict the new ones. */
+async function staleFiles(platform: Platform, head: Snapshot | null, files: readonly OutputEntry[]): Promise<Change[]> {
+  if (head === null) return [];
+  const written = new Set(files.map((file) => file.path));
+  const entries = await listTree(platform.db, head, { path: "", recursive: false, limit: MAX_ROOT_ENTRIES });
+  const isStale = (name: string): boolean =>
+    SHARD.test(name) || name === "model.safetensors.index.json" || name === "recipe.json" || name === "training.json";
+  return entries.flatMap(({ kind, path }) =>
+    kind === "file" && isStale(path) && !written.has(path)
+      ? [{ kind: "deleteFile", path: parseFilePath(path, "path"), field: "path" }]
+      : [],
+  );
+}
+
+function defaultMessage(plan: MergePlan | TrainPlan): string {
+  return plan.kind === "merge"
+    ? `Merge ${plan.parents.map((parent) => `${parent.weight} · ${parent.repo}`).join(" + ")}`
+    : `Train on ${plan.dataset.repo}, split ${plan.split}`;
+}
+
+function parentsOf(plan: MergePlan | TrainPlan): Parent[] {
+  const parent = (relation: Parent["relation"], { repoId, commit, files }: Source): Parent => ({
+    relation,
+    repoId,
+    commit,
+    files: files.map(({ path, sha256 }) => ({ path, sha256 })),
+  });
+  if (plan.kind === "merge") return plan.parents.map((source) => parent("merge", source));
+  return [...(plan.initial === null ? [] : [parent("finetune", plan.initial)]), parent("dataset", plan.dataset)];
+}
+
+const weightsEntry = ({ sha256, size }: StoredContent): OutputEntry => ({ path: "model.safetensors", file: lfsEntry(sha256, size) });
+
+async function mergedFiles(
+  platform: Platform,
+  repo: Repository,
+  plan: MergePlan,
+  { engine, files }: Result,
+  [weights]: readonly StoredContent[],
+): Promise<OutputEntry[]> {
+  const [output] = files;
+  if (weights === undefined || output === undefined) throw new HubError("internal");
+  const texts = [
+    { path: "recipe.json", bytes: recipe(plan, engine, output) },
+    { path: "README.md", bytes: mergeCard(repo.name, plan, engine) },
+  ];
+  return [weightsEntry(weights), { path: "config.json", file: plan.config }, ...(await storeTexts(platform, texts))];
+}
+
+async function trainedFiles(
+  platform: Platform,
+  repo: Repository,
+  plan: TrainPlan,
+  [weights, config, training]: readonly StoredContent[],
+): Promise<OutputEntry[]> {
+  if (weights === undefined || config === undefined || training === undefined) throw new HubError("internal");
+  const texts = [
+    { path: "config.json", bytes: await readText(platform, "config.json", config) },
+    { path: "training.json", bytes: await readText(platform, "training.json", training) },
+    { path: "README.md", bytes: trainingCard(repo.name, plan) },
+  ];
+  return [weightsEntry(weights), ...(await storeTexts(platform, texts))];
+}
+
+async function storeTexts(platform: Platform, texts: readonly { readonly path: string; readonly bytes: Uint8Array }[]): Promise<OutputEntry[]> {
+  const stored = await storeFiles(
+    platform,
+    texts.map((text) => text.bytes),
+  );
+  return texts.flatMap(({ path }, i) => {
+    const file = stored[i];
+    return file === undefined ? [] : [{ path, file }];
+  });
+}
