@@ -11,8 +11,6 @@ from owm_compute.errors import ComputeError
 from owm_compute.hub.client import HubClient, Unavailable, require_success
 from owm_compute.specs import InputFile
 
-_CHUNK = 1 << 20
-
 
 def download(client: HubClient, item: InputFile, target: Path, on_bytes: Callable[[int], None]) -> None:
     """Writes the input to `target`; `on_bytes` hears of every piece.
@@ -52,7 +50,7 @@ class _Transfer:
                     raise Unavailable("the edge answered another range")
             elif self._have:
                 self._restart()
-            for chunk in response.iter_bytes(_CHUNK):
+            for chunk in response.iter_raw():
                 self._client.check()
                 if self._have + len(chunk) > size:
                     raise self._wrong_size("more than")
