@@ -11,6 +11,7 @@ import { huggingFace } from "./surfaces/hf";
 import { renderHfError } from "./surfaces/hf/errors";
 import { lfs } from "./surfaces/lfs";
 import { v1 } from "./surfaces/v1";
+import { problemResponse } from "./surfaces/v1/problem";
 
 const EXPOSED_HEADERS =
   "X-Repo-Commit X-Request-Id X-Error-Code X-Error-Message X-Total-Count ETag Link Accept-Ranges Content-Range X-Linked-Size X-Linked-ETag".split(
@@ -58,7 +59,9 @@ app.notFound(() => {
 
 app.onError((error, c) => {
   const { platform, actor } = c.var.caller;
-  return renderHfError(asHubError(error, platform.requestId), actor, platform.requestId, new URL(c.req.url).origin);
+  const known = asHubError(error, platform.requestId);
+  if (c.req.path.startsWith("/api/v1/")) return problemResponse(known, platform.requestId);
+  return renderHfError(known, actor, platform.requestId, new URL(c.req.url).origin);
 });
 
 /** The one place where other failures become the hub's error. Nothing of an unknown one reaches the client. */

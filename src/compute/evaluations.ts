@@ -88,12 +88,13 @@ export function evaluationRow(platform: Platform, job: Job, plan: EvaluatePlan, 
 }
 
 export type Evaluation = typeof evaluations.$inferSelect;
+export type EvaluationPage = { readonly evaluations: Evaluation[]; readonly next: string | null };
 
 const modelRepos = alias(repos, "model_repos");
 const datasetRepos = alias(repos, "dataset_repos");
 
 /** Evaluations whose model and dataset the caller may both see: a result tells of either. */
-async function visible(caller: Caller, where: SQL | undefined, limit: number): Promise<Evaluation[]> {
+async function visible(caller: Caller, where: SQL | undefined, limit: number): Promise<EvaluationPage> {
   const rows = await caller.platform.db
     .select({
       evaluation: evaluations,
@@ -106,9 +107,11 @@ async function visible(caller: Caller, where: SQL | undefined, limit: number): P
     .where(where)
     .orderBy(desc(evaluations.id))
     .limit(limit);
-  return rows
-    .filter(({ model, dataset }) => [model, dataset].every((repo) => may(caller, { action: "repo.read", repo })))
-    .map((row) => row.evaluation);
+  const found = rows.filter(({ model, dataset }) => [model, dataset].every((repo) => may(caller, { action: "repo.read", repo })));
+  return {
+    evaluations: found.map((row) => row.evaluation),
+    next: rows.length === limit ? (rows.at(-1)?.evaluation.id ?? null) : null,
+  };
 }
 
 export type EvaluationQuery = {
@@ -120,7 +123,7 @@ export type EvaluationQuery = {
 };
 
 /** Newest first. */
-export function listEvaluations(caller: Caller, query: EvaluationQuery): Promise<Evaluation[]> {
+export function listEvaluations(caller: Caller, query: EvaluationQuery): Promise<EvaluationPage> {
   const conditions: SQL[] = [eq(evaluations.modelRepoId, query.modelRepoId)];
   if (query.commit !== undefined) conditions.push(eq(evaluations.modelCommitId, query.commit));
   if (query.split !== undefined) conditions.push(eq(evaluations.split, query.split));
@@ -130,7 +133,9 @@ export function listEvaluations(caller: Caller, query: EvaluationQuery): Promise
 
 /** @throws evaluation_not_found */
 export async function findEvaluation(caller: Caller, id: string): Promise<Evaluation> {
-  const [evaluation] = await visible(caller, eq(evaluations.id, id), 1);
+  const {
+    evaluations: [evaluation],
+  } = await visible(caller, eq(evaluations.id, id), 1);
   if (evaluation === undefined) throw new HubError("evaluation_not_found", { id });
   return evaluation;
 }

@@ -88,7 +88,7 @@ export type JobQuery = {
 };
 
 /** Newest first. The query preselects, the policy decides. */
-export async function listJobs(caller: Caller, query: JobQuery): Promise<Job[]> {
+export async function listJobs(caller: Caller, query: JobQuery): Promise<{ jobs: Job[]; next: JobId | null }> {
   const { platform } = caller;
   const user = requireUser(caller);
   const conditions: SQL[] = [];
@@ -107,7 +107,8 @@ export async function listJobs(caller: Caller, query: JobQuery): Promise<Job[]> 
     .where(and(...conditions))
     .orderBy(desc(jobs.id))
     .limit(query.limit);
-  return rows.map(jobOf).filter((job) => may(caller, { action: "job.read", job: jobFacts(job) }));
+  const found = rows.map(jobOf).filter((job) => may(caller, { action: "job.read", job: jobFacts(job) }));
+  return { jobs: found, next: rows.length === query.limit ? (rows.at(-1)?.job.id ?? null) : null };
 }
 
 export const stillOpen = (id: JobId): Guard => ({

@@ -2,7 +2,7 @@
 import { eq, type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, queryRows } from "../db/client";
-import { contents } from "../db/schema";
+import { contents, type Segment } from "../db/schema";
 import { HubError } from "../errors";
 import { type GitId, parseSha256, type Sha256 } from "../ids";
 import type { BlobStore, Db } from "../platform/platform";

@@ -2,13 +2,35 @@
 import { HubError } from "../../errors";
 import { audit } from "./audit";
 import { identities } from "./identities";
+import { jobWork } from "./job-work";
+import { jobs } from "./jobs";
+import { models } from "./models";
 import { boundedBody, newRouter } from "./router";
 
 export const v1 = newRouter();
 
 v1.use(...boundedBody);
 v1.route("/", identities);
+v1.route("/", jobs);
+v1.route("/", jobWork);
+v1.route("/", models);
 v1.route("/", audit);
+
+/** What the document says of the API as a whole. */
+export const document = {
+  openapi: "3.1.0",
+  info: {
+    title: "OWM Hub",
+    version: "1",
+    description:
+      "Jobs, evaluations, lineage, identities and the audit trail of the hub. Repositories and files are reached by the Hugging Face Hub protocol. " +
+      "Authenticate with `Authorization: Bearer hf_…`.",
+    license: { name: "Apache-2.0", identifier: "Apache-2.0" },
+  },
+  servers: [{ url: "/api/v1" }],
+};
+
+v1.doc31("/openapi.json", document);
 
 v1.all("*", () => {
   throw new HubError("not_found");
