@@ -101,11 +101,13 @@ CREATE TABLE `job_inputs` (
 	PRIMARY KEY(`job_id`, `name`)
 );
 --> statement-breakpoint
+CREATE INDEX `job_inputs_repo` ON `job_inputs` (`repo_id`);--> statement-breakpoint
 CREATE TABLE `jobs` (
 	`id` text PRIMARY KEY NOT NULL,
 	`kind` text NOT NULL,
 	`state` text NOT NULL,
 	`attempt` integer DEFAULT 1 NOT NULL,
+	`driver` integer DEFAULT 1 NOT NULL,
 	`actor_id` text NOT NULL,
 	`request_key` text,
 	`request_sha256` text NOT NULL,
@@ -113,7 +115,6 @@ CREATE TABLE `jobs` (
 	`spec` text NOT NULL,
 	`output_repo_id` text,
 	`output_ref` text,
-	`cancel_requested` integer DEFAULT false NOT NULL,
 	`progress` text,
 	`reported` text,
 	`result` text,
