@@ -25,6 +25,7 @@ const messageShape = z.discriminatedUnion("type", [
 export type EdgeSettings = z.infer<typeof settingsShape>;
 export type EdgeMessage = z.infer<typeof messageShape>;
 
+const HOST = "127.0.0.1";
 const COMPANION_GRACE_MS = 3000;
 /** The only schedule kept here, see keepSchedule. */
 const EVERY_MINUTE = "* * * * *";
@@ -101,7 +102,7 @@ async function serve({ config: configPath, bundle, persist, port, bindings }: Ed
   const { modulesRules: _, ...options } = workerOptionsShape.parse(workerOptions);
   const { name } = config;
   const shared: V4SharedOptions = {
-    host: "127.0.0.1",
+    host: HOST,
     resourcePersistencePath: persist,
     cf: false,
     logRequests: false,
@@ -126,8 +127,11 @@ async function serve({ config: configPath, bundle, persist, port, bindings }: Ed
     modules: workerModules(bundle, config.main),
     modulesRoot: bundle,
     bindings: { ...options.bindings, ...bindings },
+    // Requests reach the Worker itself: Miniflare's own front door would cost more time than a small request takes, alter
+    // headers, and open its development pages to every caller.
+    unsafeDirectSockets: [{ host: HOST, port }],
   };
-  await miniflare.setOptions(convertV4MiniflareOptions({ ...shared, port, workers: [worker, ...externalWorkers] }));
+  await miniflare.setOptions(convertV4MiniflareOptions({ ...shared, workers: [worker, ...externalWorkers] }));
   await miniflare.ready;
   keepSchedule(miniflare, config.triggers.crons);
   return miniflare;
