@@ -14,24 +14,31 @@ from owm_compute.jobs.spawner import Spawner
 from owm_compute.jobs.wire import Channel, WireError, encode
 from tests.process import ROOT
 
+CONFINE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from owm_compute.jobs.sandbox import confine; "
+    "from pathlib import Path; confine(Path.cwd(), 1 << 28, 1 << 20, gpu=False)\n"
+)
 ATTEMPTS = {
     "open a socket": "import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM)",
     "open an IPv6 socket": "import socket; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)",
     "run a program": "import os; os.execv('/bin/true', ['true'])",
     "signal another process": "import os; os.kill(os.getppid(), 0)",
     "write a large file": "open('big', 'wb').write(bytes(2 << 20))",
+    "read a file of someone else": "open('/etc/passwd').read()",
+    "write elsewhere": "open('/tmp/elsewhere', 'w')",
     "take much memory": "bytearray(1 << 30)",
 }
+
+
+def test_a_confined_process_can_still_use_its_own_directory(tmp_path: Path) -> None:
+    code = f"{CONFINE}open('own', 'w').write('x')\nassert open('own').read() == 'x'\nimport fractions"
+    assert subprocess.run([sys.executable, "-c", code, str(ROOT)], cwd=tmp_path, check=False).returncode == 0
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no filter for this machine")
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS.keys())
 def test_a_confined_process_is_refused(tmp_path: Path, attempt: str) -> None:
-    confine = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from owm_compute.jobs.sandbox import confine; "
-        "assert confine(1 << 28, 1 << 20, limit_address_space=True)\n"
-    )
-    code = f"{confine}try:\n  {attempt}\nexcept (OSError, MemoryError): sys.exit(7)"
+    code = f"{CONFINE}try:\n  {attempt}\nexcept (OSError, MemoryError): sys.exit(7)"
     ended = subprocess.run([sys.executable, "-c", code, str(ROOT)], cwd=tmp_path, check=False)
     assert ended.returncode == 7
 

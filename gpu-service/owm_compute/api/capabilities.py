@@ -36,12 +36,13 @@ class Capabilities(BaseModel):
     kinds: list[KindCapability]
     architectures: list[ArchitectureCapability]
     devices: list[str]
+    sandbox: list[str]
     limits: dict[str, int]
     versions: dict[str, str]
 
 
 def capabilities(service: Service) -> Capabilities:
-    """The answer of a running service; the version of torch is known once the fork server is warm."""
+    """The answer of a running service; torch and sandbox are known once the fork server is warm."""
     settings = service.settings
     configs: dict[str, type[BaseModel]] = dict(zip(ARCHITECTURES, (MlpConfig, CnnConfig), strict=True))
     return Capabilities(
@@ -51,6 +52,7 @@ def capabilities(service: Service) -> Capabilities:
             for name, config in configs.items()
         ],
         devices=[service.device],
+        sandbox=service.spawner.protections,
         limits={
             "slots": settings.slots,
             "max_queue": settings.max_queue,

@@ -16,7 +16,7 @@ import torch
 from owm_compute import __version__
 from owm_compute.errors import ComputeError, JobCancelled
 from owm_compute.jobs.functions import run_job
-from owm_compute.jobs.sandbox import confine, die_with_parent
+from owm_compute.jobs.sandbox import confine, die_with_parent, protections
 from owm_compute.jobs.wire import Channel
 from owm_compute.jobs.work import WorkRequest
 
@@ -30,7 +30,7 @@ def warm_up() -> dict[str, Any]:
     torch.use_deterministic_algorithms(True)
     with torch.inference_mode():
         torch.nn.functional.linear(torch.ones(4, 4), torch.ones(4, 4)).softmax(1)
-    return {"torch": str(torch.__version__)}
+    return {"torch": str(torch.__version__), "sandbox": protections()}
 
 
 class ChildProgress:
@@ -88,8 +88,7 @@ def _outcome(request: WorkRequest, progress: ChildProgress) -> dict[str, Any]:
     os.chdir(directory)
     os.environ.clear()
     os.environ.update({"HOME": str(directory), "TMPDIR": str(directory / "tmp"), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
-    cpu = request.device == "cpu"
-    confine(request.memory_bytes, request.file_bytes, limit_address_space=cpu)
+    confine(directory, request.memory_bytes, request.file_bytes, gpu=request.device != "cpu")
     try:
         output = run_job(request, progress)
     except JobCancelled:

@@ -1,4 +1,4 @@
-"""Takes from a child what its job does not need: memory, cores, descendants, the network and other processes."""
+"""Takes from a child what its job does not need: memory, other files, programs, the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import resource
 import signal
 from pathlib import Path
 
-from owm_compute.jobs.seccomp import forbid_dangerous_calls
+from owm_compute.jobs.landlock import fence, landlock_version
+from owm_compute.jobs.seccomp import forbid_dangerous_calls, has_filter
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -30,8 +31,8 @@ def hide_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def confine(memory_bytes: int, file_bytes: int, *, limit_address_space: bool) -> bool:
-    """Applies every limit to this process; whether dangerous system calls are refused too.
+def confine(directory: Path, memory_bytes: int, file_bytes: int, *, gpu: bool) -> None:
+    """Applies every limit the machine knows to this process, for good.
 
     `memory_bytes` counts above what the warm interpreter has already mapped. CUDA reserves address space far beyond
     what it uses, so jobs on a GPU are not held to it.
@@ -39,9 +40,20 @@ def confine(memory_bytes: int, file_bytes: int, *, limit_address_space: bool) ->
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-    if limit_address_space:
+    if not gpu:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         ceiling = pages * resource.getpagesize() + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    return forbid_dangerous_calls()
+    fence(directory, gpu=gpu)
+    forbid_dangerous_calls()
+
+
+def protections() -> list[str]:
+    """What `confine` can apply on this machine, for an operator to see."""
+    found = ["rlimits", "no_new_privs"]
+    if landlock_version():
+        found.append("landlock")
+    if has_filter():
+        found.append("seccomp")
+    return found

@@ -7,6 +7,7 @@ import errno
 import platform
 import struct
 
+_PR_GET_SECCOMP = 21
 _PR_SET_SECCOMP = 22
 _MODE_FILTER = 2
 _LOAD = 0x20
@@ -66,6 +67,11 @@ def _program(machine: str) -> bytes:
         lines += [step(_JUMP_EQUAL, int(number), 0, 1), step(_RETURN, _REFUSE)]
     lines.append(step(_RETURN, _ALLOW))
     return b"".join(lines)
+
+
+def has_filter() -> bool:
+    """Whether there is a filter for this machine and its kernel takes one."""
+    return platform.machine() in _TABLES and ctypes.CDLL(None).prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
 
 
 def forbid_dangerous_calls() -> bool:

@@ -11,6 +11,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from owm_compute.errors import ComputeError
 from owm_compute.jobs.wire import Channel
@@ -43,6 +44,7 @@ class Spawner:
     def __init__(self) -> None:
         self.warm = threading.Event()
         self.torch_version = ""
+        self.protections: list[str] = []
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._children: dict[str, Child] = {}
@@ -147,14 +149,17 @@ class Spawner:
                 process.kill()
                 process.wait()
 
-    def _take(self, message: dict[str, object]) -> None:
+    def _take(self, message: dict[str, Any]) -> None:
         if message["op"] == "warm":
-            self.torch_version = str(message["torch"])
+            self.torch_version = message["torch"]
+            self.protections = message["sandbox"]
             self.warm.set()
-            _log.info("the fork server is warm", extra={"data": {"torch": self.torch_version}})
+            _log.info(
+                "the fork server is warm", extra={"data": {"torch": self.torch_version, "sandbox": self.protections}}
+            )
         elif message["op"] == "exited":
             with self._lock:
-                child = self._children.pop(str(message["id"]), None)
+                child = self._children.pop(message["id"], None)
             if child is not None:
-                child.status = int(str(message["status"]))
+                child.status = message["status"]
                 child.ended.set()
