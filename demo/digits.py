@@ -100,7 +100,7 @@ def train_base(hub: Hub, dataset: str) -> str:
         "architecture": teams.ARCHITECTURE,
         "init": "he_normal",
         "optimizer": {"name": "adam", "lr": 0.003},
-        "epochs": 10,
+        "epochs": 15,
         "batch_size": 32,
         "seed": 1,
         "output": {"repo": BASE, "private": False},

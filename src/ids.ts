@@ -1,7 +1,8 @@
 // Branded types and their parsers: inside the hub no identifier is a raw string.
-import { checkFilePath } from "./formats/paths";
-import { FormatError } from "./formats/format-error";
+
 import { HubError } from "./errors";
+import { FormatError } from "./formats/format-error";
+import { checkFilePath } from "./formats/paths";
 
 declare const brand: unique symbol;
 type Branded<Name extends string> = string & { readonly [brand]: Name };
@@ -23,7 +24,7 @@ export type JobId = Branded<"JobId">;
 export type RepoId = { readonly type: RepoType; readonly owner: AccountName; readonly name: RepoName };
 
 const RESERVED_NAMES = new Set(
-  "about admin api assets blob blobs collections commit commits datasets discussions docs git health healthz help jobs join kernels login logout metrics models new oauth organizations orgs papers pricing raw readyz resolve search settings spaces static support tasks terms tree users v1 v2 www".split(
+  "about api assets blob blobs collections commit commits datasets discussions docs git health healthz help jobs join kernels login logout metrics models new oauth organizations orgs papers pricing raw readyz resolve search settings spaces static support tasks terms tree users v1 v2 www".split(
     " ",
   ),
 );
@@ -31,9 +32,9 @@ const RESERVED_NAMES = new Set(
 const isSha256 = (text: string): text is Sha256 => /^[0-9a-f]{64}$/.test(text);
 const isGitId = (text: string): text is GitId => /^[0-9a-f]{40}$/.test(text);
 const isSegmentName = (text: string): boolean =>
-  /^[A-Za-z0-9_.-]{1,96}$/.test(text) &&
-  !/^[-.]|[-.]$|--|\.\.|\.git$/i.test(text);
-const isAccountName = (text: string): text is AccountName => isSegmentName(text) && !RESERVED_NAMES.has(text.toLowerCase());
+  /^[A-Za-z0-9_.-]{1,96}$/.test(text) && !/^[-.]|[-.]$|--|\.\.|\.git$/i.test(text);
+const isAccountName = (text: string): text is AccountName =>
+  isSegmentName(text) && !RESERVED_NAMES.has(text.toLowerCase());
 const isRepoName = (text: string): text is RepoName => isSegmentName(text);
 const isJobId = (text: string): text is JobId => /^job_[0-9a-z]{26}$/.test(text);
 const isRefName = (text: string): text is RefName =>
@@ -69,7 +70,10 @@ export const parseRepoName = parser(
   "must be 1–96 of A–Z a–z 0–9 . _ -, not start or end with - or ., hold no -- or .., and not end in .git",
 );
 export const parseJobId = parser(isJobId, "is no job id");
-export const parseRefName = parser(isRefName, "must be refs/heads/…, refs/tags/… or refs/pr/…, by git's rules for ref names");
+export const parseRefName = parser(
+  isRefName,
+  "must be refs/heads/…, refs/tags/… or refs/pr/…, by git's rules for ref names",
+);
 
 /** A revision that can't be one is answered like one that does not exist. */
 export function parseRevision(text: string): Revision {
