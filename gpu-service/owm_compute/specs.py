@@ -11,10 +11,10 @@ from owm_compute.errors import ComputeError
 from owm_compute.models.config import parse_config
 
 Kind = Literal["merge", "evaluate", "train"]
-Segment = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
-RelativePath = Annotated[str, Field(pattern=rf"^{Segment}(/{Segment}){{0,7}}$", max_length=300)]
-FileName = Annotated[str, Field(pattern=rf"^{Segment}$")]
+# Only a label: inputs lie on disk under numbers, so a name may hold whatever a path in a repository may.
+InputName = Annotated[str, Field(min_length=1, max_length=2000)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Url = Annotated[str, Field(min_length=1, max_length=4000)]
 Seed = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -29,7 +29,7 @@ class Strict(BaseModel):
 class MergeParent(Strict):
     """One model of a merge: its shards (input names) and its weight."""
 
-    weights: Annotated[list[RelativePath], Field(min_length=1, max_length=1000)]
+    weights: Annotated[list[InputName], Field(min_length=1, max_length=1000)]
     weight: Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
@@ -46,10 +46,10 @@ class MergeSpec(Strict):
 class EvaluateSpec(Strict):
     """A classifier on one split of a data set; `config`, `weights`, `task` and `data` are input names."""
 
-    config: RelativePath
-    weights: Annotated[list[RelativePath], Field(min_length=1, max_length=1000)]
-    task: RelativePath
-    data: RelativePath
+    config: InputName
+    weights: Annotated[list[InputName], Field(min_length=1, max_length=1000)]
+    task: InputName
+    data: InputName
     split: Annotated[str, Field(min_length=1, max_length=100)]
     seed: Seed = 0
     compute_dtype: Literal["float32", "float64"] = "float32"
@@ -68,8 +68,8 @@ class OptimizerSpec(Strict):
 class InitialModel(Strict):
     """The model that a training starts from, by input names."""
 
-    config: RelativePath
-    weights: Annotated[list[RelativePath], Field(min_length=1, max_length=1000)]
+    config: InputName
+    weights: Annotated[list[InputName], Field(min_length=1, max_length=1000)]
 
 
 class TrainSpec(Strict):
@@ -77,8 +77,8 @@ class TrainSpec(Strict):
 
     config: dict[str, Any] | None = None
     initial: InitialModel | None = None
-    task: RelativePath
-    data: RelativePath
+    task: InputName
+    data: InputName
     split: Annotated[str, Field(min_length=1, max_length=100)]
     init: Literal["he_normal", "xavier_uniform", "xavier_normal", "normal", "uniform", "default"] = "he_normal"
     optimizer: OptimizerSpec
@@ -90,7 +90,7 @@ class TrainSpec(Strict):
 class InputFile(Strict):
     """A file that the job needs; `name` is how the spec refers to it."""
 
-    name: RelativePath
+    name: InputName
     url: Url
     sha256: Sha256
     size: Annotated[int, Field(ge=0, le=2**50)]
