@@ -1,0 +1,82 @@
+// What a repository's pages tell around its content: branches and tags, the commit shown, and the shares of the merge that made it.
+import { sql } from "drizzle-orm";
+import * as z from "zod";
+import { type Caller, may } from "../access/caller";
+import { queryRows } from "../db/client";
+import { HubError } from "../errors";
+import type { GitId, RepoType } from "../ids";
+import { gitIdColumn, type Snapshot } from "./repositories";
+
+/** More than anyone chooses from a list; the API pages through any number. */
+const MAX_REFS = 300;
+
+export type RepoLink = { readonly type: RepoType; readonly name: string };
+
+export type Overview = {
+  readonly branches: readonly string[];
+  readonly tags: readonly string[];
+  readonly commit: {
+    readonly message: string;
+    readonly author: string;
+    /** Milliseconds since 1970. */
+    readonly at: number;
+    readonly parents: readonly GitId[];
+  };
+  /** Of the commit's parents in lineage, in their order; empty where no merge made it. */
+  readonly weights: readonly number[];
+};
+
+export const jsonColumn = <T>(schema: z.ZodType<T>) =>
+  z.string().transform((text): T => schema.parse(JSON.parse(text)));
+
+/** Facts of a repository that a query joined to something else; null where that is gone. */
+export const JoinedRepo = z
+  .object({
+    type: z.enum(["model", "dataset"]),
+    owner: z.string(),
+    name: z.string(),
+    ownerId: z.string(),
+    private: z.number(),
+  })
+  .nullable();
+
+/** The repository as the caller may see it: no name reaches who may not read. */
+export function visibleRepo(caller: Caller, repo: z.output<typeof JoinedRepo>): RepoLink | null {
+  if (repo === null) return null;
+  const facts = { ownerId: repo.ownerId, private: repo.private === 1 };
+  return may(caller, { action: "repo.read", repo: facts })
+    ? { type: repo.type, name: `${repo.owner}/${repo.name}` }
+    : null;
+}
+
+const OverviewRow = z.object({
+  message: z.string(),
+  author_name: z.string(),
+  authored_at: z.number(),
+  parents: jsonColumn(z.array(gitIdColumn)),
+  refs: jsonColumn(z.array(z.string())),
+  weights: jsonColumn(z.array(z.number())).nullable(),
+});
+
+/** One query, whatever the page shows. */
+export async function readOverview(caller: Caller, { repo, commit }: Snapshot): Promise<Overview> {
+  const [row] = await queryRows(
+    caller.platform.db,
+    OverviewRow,
+    sql`select c.message, c.author_name, c.authored_at, c.parents,
+        (select json_group_array(name) from (
+          select name from refs where repo_id = c.repo_id and (name like 'refs/heads/%' or name like 'refs/tags/%') order by name limit ${MAX_REFS})) as refs,
+        (select (select json_group_array(value ->> 'weight') from json_each(j.spec, '$.parents')) from jobs j
+          where j.output_repo_id = c.repo_id and j.kind = 'merge' and j.state = 'succeeded' and j.result ->> 'commit' = c.id limit 1) as weights
+      from commits c where c.repo_id = ${repo.id} and c.id = ${commit}`,
+  );
+  if (row === undefined) throw new HubError("revision_not_found", { revision: commit });
+  const under = (prefix: string) =>
+    row.refs.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+  return {
+    branches: under("refs/heads/").sort((a, b) => Number(b === "main") - Number(a === "main")),
+    tags: under("refs/tags/"),
+    commit: { message: row.message, author: row.author_name, at: row.authored_at * 1000, parents: row.parents },
+    weights: row.weights ?? [],
+  };
+}

@@ -1,0 +1,145 @@
+// The first page of a repository: its card, what it holds, what it was made from, and how to use it.
+import { raw } from "hono/html";
+import { splitFrontMatter } from "../../formats/model-card";
+import { findStoredFiles, type StoredFile } from "../../hub/files";
+import { readLineage } from "../../hub/lineage";
+import { cardData } from "../../hub/model-card";
+import { readOverview } from "../../hub/overview";
+import { findSnapshot, repoName } from "../../hub/repositories";
+import { dtypeShares, readTensors, type Tensors } from "../../hub/tensors";
+import { parseRevision, type RepoType } from "../../ids";
+import { type Ctx, callerOf, originOf, repoIdOf } from "../hf/request";
+import { blobAddress, cardAddress, linkOf, resolveAddress, treeAddress } from "./address";
+import { readShownText } from "./file-text";
+import { type FrontMatter, FrontMatterTable, Tags } from "./front-matter";
+import { answer, Time } from "./layout";
+import { LineageLists } from "./lineage";
+import { renderCard } from "./markdown";
+import { RepoFrame, RevisionMenu } from "./repo-frame";
+import { UseIt } from "./snippets";
+import { byteSize, dateTime, shortCount, shortId, wholeNumber } from "./wording";
+
+const README = "README.md";
+const WEIGHTS = "model.safetensors";
+/** Longer cards are read in their file. Bytes. */
+const MAX_CARD_BYTES = 400_000;
+/** A header that costs more than this to read is left to the page of its file. Bytes. */
+const MAX_HEADER_BYTES = 1_000_000;
+
+export async function card(c: Ctx, type: RepoType): Promise<Response> {
+  const caller = callerOf(c);
+  const { platform } = caller;
+  const revision = parseRevision(c.req.query("revision") ?? "main");
+  const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
+  const [overview, lineage, [readme = null, weights = null, config = null, task = null]] = await Promise.all([
+    readOverview(caller, snapshot),
+    readLineage(caller, snapshot),
+    findStoredFiles(
+      platform.db,
+      [README, WEIGHTS, "config.json", "task.json"].map((path) => ({ snapshot, path })),
+    ),
+  ]);
+  const { repo, commit } = snapshot;
+  const link = linkOf(repo);
+  const origin = originOf(c);
+  const [text, tensors] = await Promise.all([
+    readme === null ? null : readShownText(platform, readme, MAX_CARD_BYTES),
+    weights === null ? null : readTensors(platform, weights, MAX_HEADER_BYTES),
+  ]);
+  const data = text === null ? null : safeCardData(text);
+  return answer(c, {
+    title: repoName(repo),
+    description: `${repoName(repo)} on OWM Hub`,
+    children: (
+      <RepoFrame repo={repo} revision={revision} tab="card">
+        <div class="bar">
+          <span class="soft small">
+            Changed <Time ms={overview.commit.at} text={dateTime(overview.commit.at)} /> at{" "}
+            <code class="pick" title={commit}>
+              {shortId(commit)}
+            </code>
+          </span>
+          <RevisionMenu overview={overview} revision={revision} to={(name) => cardAddress(link, name)} />
+        </div>
+        <div class="columns">
+          <div>
+            {data === null ? null : <Tags data={data} />}
+            {data === null ? null : <FrontMatterTable data={data} />}
+            {text === null ? (
+              <div class="box pad">
+                {readme === null ? (
+                  <p>There is no card yet: publish a README.md that tells what this is and how it was made.</p>
+                ) : (
+                  <p>
+                    The card is too long for this page:{" "}
+                    <a href={resolveAddress(link, revision, README)}>read README.md itself</a>.
+                  </p>
+                )}
+                <a href={treeAddress(link, revision)}>See the files</a>
+              </div>
+            ) : (
+              <article class="prose">
+                {raw(renderCard(splitFrontMatter(text).body, { repo: link, revision, origin }))}
+              </article>
+            )}
+          </div>
+          <div class="side">
+            {weights === null ? null : (
+              <WeightsSummary file={weights} tensors={tensors} href={blobAddress(link, revision, WEIGHTS)} />
+            )}
+            <LineageLists lineage={lineage} weights={overview.weights} />
+            <UseIt
+              repo={link}
+              revision={revision}
+              origin={origin}
+              file={(weights ?? config ?? task ?? readme)?.path ?? README}
+              isPrivate={repo.private}
+            />
+          </div>
+        </div>
+      </RepoFrame>
+    ),
+  });
+}
+
+/** The front matter where it can be read: a card with a broken one is still shown. */
+function safeCardData(text: string): FrontMatter | null {
+  try {
+    return cardData(text);
+  } catch {
+    return null;
+  }
+}
+
+type WeightsProps = { readonly file: StoredFile; readonly tensors: Tensors | null; readonly href: string };
+
+function WeightsSummary({ file, tensors, href }: WeightsProps) {
+  return (
+    <section aria-labelledby="weights">
+      <h2 id="weights">Weights</h2>
+      <dl class="facts">
+        {tensors?.kind === "read" ? (
+          <>
+            <dt>Parameters</dt>
+            <dd>{shortCount(tensors.header.parameters)}</dd>
+            <dt>Types</dt>
+            <dd>
+              {dtypeShares(tensors.header)
+                .map(({ dtype, parameters }, _, all) =>
+                  all.length === 1 ? dtype : `${dtype} ${shortCount(parameters)}`,
+                )
+                .join(", ")}
+            </dd>
+            <dt>Tensors</dt>
+            <dd>
+              <a href={href}>{wholeNumber(tensors.header.tensors.size)}</a>
+            </dd>
+          </>
+        ) : null}
+        <dt>Size</dt>
+        <dd>{byteSize(file.size)}</dd>
+      </dl>
+      {tensors?.kind === "invalid" ? <p class="small">The header can't be read: it {tensors.problem}.</p> : null}
+    </section>
+  );
+}

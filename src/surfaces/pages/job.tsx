@@ -1,0 +1,176 @@
+// One job: where it is, what it was asked, what it reads, what it made, and its log; followed live where scripts run.
+import * as z from "zod";
+import { type JobEvent, readJobEvents } from "../../compute/job-events";
+import { findJob, hasEnded, type Job } from "../../compute/jobs";
+import { Plan, sourcesOf } from "../../compute/plan";
+import { HubError } from "../../errors";
+import type { RepoLink } from "../../hub/overview";
+import { parseJobId } from "../../ids";
+import { type Ctx, callerOf } from "../hf/request";
+import { cardAddress, commitAddress } from "./address";
+import { answer, Time } from "./layout";
+import { dateTime, shortId, wholeNumber } from "./wording";
+
+/** A page shows the first so many events; the feed has all. */
+const MAX_EVENTS = 500;
+
+const Progress = z.object({ done: z.number(), total: z.number(), unit: z.string().default("") });
+const Failure = z.object({ code: z.string(), message: z.string(), fix: z.string().optional() });
+const Published = z.object({ repo: z.string(), commit: z.string(), branch: z.string().optional() });
+
+const titles = { merge: "Merge", evaluate: "Evaluation", train: "Training" } as const;
+
+export async function job(c: Ctx): Promise<Response> {
+  const caller = callerOf(c);
+  const text = c.req.param("id") ?? "";
+  const missing = new HubError("job_not_found", { id: text.slice(0, 60) });
+  // Who is not signed in sees no job, and learns of none.
+  if (caller.actor.kind !== "user") throw missing;
+  if (!/^job_[0-9a-z]{26}$/.test(text)) throw missing;
+  const found = await findJob(caller, parseJobId(text, "id"));
+  const events = await readJobEvents(caller.platform, found.id, 0, MAX_EVENTS);
+  const ended = hasEnded(found.state);
+  const plan = Plan.safeParse(found.spec);
+  return answer(c, {
+    title: `${titles[found.kind]} ${found.state} · OWM Hub`,
+    live: !ended,
+    children: (
+      <div
+        data-job-events={ended ? undefined : `/api/v1/jobs/${found.id}/events`}
+        data-job-seen={String(events.at(-1)?.seq ?? 0)}
+      >
+        <div class="title">
+          <h1>{titles[found.kind]}</h1>
+          <span class={`badge ${found.state === "failed" ? "bad" : "on"}`} data-job-state aria-live="polite">
+            {found.state}
+          </span>
+        </div>
+        <p class="mono soft pick">{found.id}</p>
+        {ended ? null : <Running job={found} href={c.req.path} />}
+        <Failed error={found.error} />
+        <div class="columns">
+          <div>
+            <Made job={found} />
+            <h2>Log</h2>
+            <ol class="log box pad" data-job-log>
+              {events.map((event) => (
+                <li>
+                  <span class="soft">{dateTime(event.at)}</span> {eventText(event)}
+                </li>
+              ))}
+            </ol>
+          </div>
+          <div class="side">
+            <section>
+              <h2>Reads</h2>
+              <ul class="parents">
+                {(plan.success ? sourcesOf(plan.data) : []).map(({ type, repo, commit, files }) => (
+                  <li>
+                    <a href={cardAddress({ type, name: repo })}>{repo}</a>{" "}
+                    <a class="mono" href={commitAddress({ type, name: repo }, commit)}>
+                      {shortId(commit)}
+                    </a>
+                    <div class="soft small">{files.map((file) => file.path).join(", ")}</div>
+                  </li>
+                ))}
+              </ul>
+            </section>
+            <Times job={found} />
+          </div>
+        </div>
+        <h2>Asked</h2>
+        <pre tabindex={0}>
+          <code class="pick">{JSON.stringify(found.request, null, 2)}</code>
+        </pre>
+      </div>
+    ),
+  });
+}
+
+function Running({ job: { progress, state }, href }: { readonly job: Job; readonly href: string }) {
+  const known = Progress.safeParse(progress);
+  const { done, total, unit } = known.success ? known.data : { done: 0, total: 0, unit: "" };
+  return (
+    <div class="bar">
+      <div class="progress">
+        <span data-job-amount>
+          {total > 0 ? `${wholeNumber(done)} of ${wholeNumber(total)} ${unit}` : `The job is ${state}`}
+        </span>
+        {total > 0 ? <progress aria-label="Progress" max={total} value={done} /> : <progress aria-label="Progress" />}
+      </div>
+      <a href={href} data-job-refresh>
+        Refresh
+      </a>
+    </div>
+  );
+}
+
+function Failed({ error }: { readonly error: unknown }) {
+  const known = Failure.safeParse(error);
+  return known.success ? (
+    <div class="box pad">
+      <p>
+        <strong>{known.data.message}</strong>
+      </p>
+      {known.data.fix === undefined ? null : <p>{known.data.fix}</p>}
+      <p class="soft small mono">{known.data.code}</p>
+    </div>
+  ) : null;
+}
+
+function Made({ job: { result, output, outputRef } }: { readonly job: Job }) {
+  const published = Published.safeParse(result);
+  const branch = outputRef?.replace(/^refs\/heads\//, "");
+  const link: RepoLink | null = output === null ? null : { type: "model", name: output.repo };
+  if (published.success) {
+    const made: RepoLink = { type: "model", name: published.data.repo };
+    return (
+      <p>
+        Made <a href={cardAddress(made, published.data.branch)}>{published.data.repo}</a> at{" "}
+        <a class="mono" href={commitAddress(made, published.data.commit)}>
+          {shortId(published.data.commit)}
+        </a>
+        {published.data.branch === undefined ? null : <> on {published.data.branch}</>}
+      </p>
+    );
+  }
+  return link === null ? null : (
+    <p>
+      Writes to <a href={cardAddress(link)}>{link.name}</a>, branch {branch}
+    </p>
+  );
+}
+
+function Times({ job: { createdAt, startedAt, endedAt } }: { readonly job: Job }) {
+  const rows = [
+    ["Asked", createdAt],
+    ["Started", startedAt],
+    ["Ended", endedAt],
+  ] as const;
+  return (
+    <section>
+      <h2>When</h2>
+      <dl class="facts small">
+        {rows.map(([name, at]) =>
+          at === null ? null : (
+            <>
+              <dt>{name}</dt>
+              <dd>
+                <Time ms={at} text={dateTime(at)} />
+              </dd>
+            </>
+          ),
+        )}
+      </dl>
+    </section>
+  );
+}
+
+const EventData = z.looseObject({ state: z.string().optional(), message: z.string().optional() });
+
+function eventText({ type, data }: JobEvent): string {
+  const known = EventData.safeParse(data);
+  if (known.success && type === "state" && known.data.state !== undefined) return `state ${known.data.state}`;
+  if (known.success && type === "log" && known.data.message !== undefined) return known.data.message;
+  return `${type} ${JSON.stringify(data)}`;
+}

@@ -1,0 +1,85 @@
+// What a revision was made from and what was made from it, as lists with links.
+import type { Relative } from "../../hub/lineage";
+import type { Overview } from "../../hub/overview";
+import { cardAddress, commitAddress } from "./address";
+import { shortId, weightText } from "./wording";
+
+export type Lineage = { readonly parents: readonly Relative[]; readonly children: readonly Relative[] };
+
+const MADE_FROM: Record<Relative["relation"], string> = {
+  merge: "merged from",
+  finetune: "trained on from",
+  dataset: "trained on the data of",
+};
+const USED_FOR: Record<Relative["relation"], string> = {
+  merge: "merged into",
+  finetune: "trained on to",
+  dataset: "used to train",
+};
+
+/** Children beyond these are counted. */
+const SHOWN_CHILDREN = 10;
+
+export function LineageLists({
+  lineage,
+  weights,
+}: {
+  readonly lineage: Lineage;
+  readonly weights: Overview["weights"];
+}) {
+  const { parents, children } = lineage;
+  return (
+    <>
+      {parents.length === 0 ? null : (
+        <section aria-labelledby="made-from">
+          <h2 id="made-from">Made from</h2>
+          <ul class="parents">
+            {parents.map((parent, i) => (
+              <li>
+                <RelativeItem relative={parent} words={MADE_FROM[parent.relation]} />
+                {parent.relation === "merge" && weights[i] !== undefined ? (
+                  <div class="small">
+                    weight <strong>{weightText(weights[i])}</strong>
+                  </div>
+                ) : null}
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
+      {children.length === 0 ? null : (
+        <section aria-labelledby="used-for">
+          <h2 id="used-for">Used for</h2>
+          <ul class="parents">
+            {children.slice(0, SHOWN_CHILDREN).map((child) => (
+              <li>
+                <RelativeItem relative={child} words={USED_FOR[child.relation]} />
+              </li>
+            ))}
+          </ul>
+          {children.length > SHOWN_CHILDREN ? (
+            <p class="soft small">and {children.length - SHOWN_CHILDREN} more</p>
+          ) : null}
+        </section>
+      )}
+    </>
+  );
+}
+
+function RelativeItem({ relative: { source }, words }: { readonly relative: Relative; readonly words: string }) {
+  return (
+    <>
+      <div class="soft small">{words}</div>
+      {source === null ? (
+        <span class="soft">a repository that is private or gone</span>
+      ) : (
+        <>
+          <a href={cardAddress({ type: source.type, name: source.repo })}>{source.repo}</a>{" "}
+          <a class="mono" href={commitAddress({ type: source.type, name: source.repo }, source.commit)}>
+            {shortId(source.commit)}
+          </a>
+        </>
+      )}
+    </>
+  );
+}
