@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 import jwt
 
-SECRET = "a secret of the tests, long enough for HS256"
+SECRET = "a secret of the tests, long enough for HS256 and for the HS512 it must refuse"
 ROOT = Path(__file__).resolve().parents[1]
 T = TypeVar("T")
 

@@ -34,7 +34,7 @@ NOW = int(time.time())
         sign(b"", iat=NOW + 5_000, exp=NOW + 5_200),
         sign(b"", iat=None),
         sign(b"", sha256=None),
-        sign(b"", secret="another secret that is long enough, too"),
+        sign(b"", secret="another secret that is long enough, too, and differs from the real one in all"),
         sign(b"", algorithm="HS512"),
     ],
 )

@@ -63,6 +63,22 @@ def test_a_stopped_service_leaves_nothing_running_and_keeps_its_jobs(edge: Edge,
         service.stop()
 
 
+def test_a_service_stops_although_the_edge_hangs(edge: Edge, jobs: Jobs, tmp_path: Path) -> None:
+    service = ServiceProcess(tmp_path / "state")
+    edge.hold_inputs.clear()
+    job = jobs.train()
+    service.submit(job)
+    service.wait_for(job["id"], "running")
+    eventually(lambda: edge.requests["download"])
+    assert service.stop() in (0, -signal.SIGTERM)
+    edge.hold_inputs.set()
+    service.start()
+    try:
+        assert service.wait_for(job["id"])["state"] == "succeeded"
+    finally:
+        service.stop()
+
+
 def test_a_full_queue_refuses_and_says_when_to_come_back(edge: Edge, jobs: Jobs, tmp_path: Path) -> None:
     service = ServiceProcess(tmp_path / "state", "--max-queue", "1")
     try:

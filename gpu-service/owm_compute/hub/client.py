@@ -22,7 +22,7 @@ class Unavailable(Exception):
 
 def new_http() -> httpx.Client:
     """A client that follows no redirect, so that a token only ever goes where it was meant to go."""
-    timeout = httpx.Timeout(30.0, connect=10.0)
+    timeout = httpx.Timeout(15.0, connect=10.0)
     # trust_env: a proxy variable of the host must not see private inputs.
     return httpx.Client(
         timeout=timeout,

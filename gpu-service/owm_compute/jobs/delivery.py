@@ -48,7 +48,7 @@ class Deliverer:
         self._stopping = True
         self._wake.set()
         self._http.close()
-        self._thread.join(5)
+        self._thread.join(3)
 
     def _run(self) -> None:
         while not self._stopping:
