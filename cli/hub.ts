@@ -46,6 +46,8 @@ export interface HubOptions {
   computePort?: number;
   /** Start the compute service again when it ends by itself (`npm start` does; a test wants to see it stay down). */
   superviseCompute?: boolean;
+  /** Settings of the Worker that differ from what a start gives it: a test puts a faulty network between the services. */
+  bindings?: Readonly<Record<string, string>>;
   /** Where a line about what happens goes; nowhere unless given. */
   report?: (line: string) => void;
   /** Aborting it stops a start that is under way. */
@@ -160,7 +162,12 @@ class LocalHub implements Hub {
         bundle: this.#folder.worker,
         persist: this.#folder.edge,
         port: this.#ports.edge,
-        bindings: { ...this.#secrets, PUBLIC_URL: this.endpoint, COMPUTE_URL: this.computeUrl },
+        bindings: {
+          ...this.#secrets,
+          PUBLIC_URL: this.endpoint,
+          COMPUTE_URL: this.computeUrl,
+          ...this.#options.bindings,
+        },
       },
     });
     this.#introduceCompute();
