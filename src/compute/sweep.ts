@@ -16,8 +16,11 @@ const MAX_DRIVERS = 20;
 
 export type Swept = { readonly open: number; readonly last: JobId | null };
 
-/** Looks at the open jobs after `after`, in the order of their ids. `last` is where the next call goes on, null at the end. */
-export async function sweepJobs(platform: Platform, after: JobId | null): Promise<Swept> {
+/**
+ * Looks at the open jobs after `after`, in the order of their ids. `last` is where the next call goes on, null at the end.
+ * `afterRestart` also wakes the drivers that are alive: a restarted local runtime resumes none of them by itself.
+ */
+export async function sweepJobs(platform: Platform, after: JobId | null, afterRestart = false): Promise<Swept> {
   const open = await platform.db
     .select({ id: jobs.id, driver: jobs.driver, updatedAt: jobs.updatedAt })
     .from(jobs)
@@ -25,13 +28,13 @@ export async function sweepJobs(platform: Platform, after: JobId | null): Promis
     .orderBy(asc(jobs.id))
     .limit(BATCH);
   for (const { id, driver, updatedAt } of open)
-    if (updatedAt < platform.now() - QUIET_MS) await revive(platform, id, driver);
+    if (afterRestart || updatedAt < platform.now() - QUIET_MS) await revive(platform, id, driver, afterRestart);
   return { open: open.length, last: open.length === BATCH ? (open.at(-1)?.id ?? null) : null };
 }
 
-async function revive(platform: Platform, id: JobId, driver: number): Promise<void> {
+async function revive(platform: Platform, id: JobId, driver: number, wake: boolean): Promise<void> {
   const state = await platform.jobs.state(id, driver);
-  if (state === "alive") return;
+  if (state === "alive") return wake ? platform.jobs.wake(id, driver) : undefined;
   if (state === "missing") return platform.jobs.start(id, driver);
   if (driver >= MAX_DRIVERS) return giveUp(platform, id);
   // Compare-and-swap: of two sweeps one starts the next driver. The compute service's work goes on untouched.

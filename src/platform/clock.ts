@@ -11,10 +11,13 @@ const BUSY_MS = 15_000;
 const IDLE_MS = 15 * 60_000;
 
 export class Clock extends DurableObject<Env> {
-  /** Makes sure that the clock ticks soon. */
+  /** True until the first whole sweep of this object's life: the runtime may just have been restarted. */
+  #afterRestart = true;
+
+  /** Makes sure that the clock ticks soon, after a restart at once. */
   async start(): Promise<void> {
     const alarm = await this.ctx.storage.getAlarm();
-    const soon = Date.now() + BUSY_MS;
+    const soon = Date.now() + (this.#afterRestart ? 0 : BUSY_MS);
     if (alarm === null || alarm > soon) await this.ctx.storage.setAlarm(soon);
   }
 
@@ -23,8 +26,9 @@ export class Clock extends DurableObject<Env> {
     // The next alarm first: whatever fails below, the clock goes on.
     await this.ctx.storage.setAlarm(Date.now() + BUSY_MS);
     const after = (await this.ctx.storage.get<JobId | null>("after")) ?? null;
-    const { open, last } = await sweepJobs(platform, after);
+    const { open, last } = await sweepJobs(platform, after, this.#afterRestart);
     await this.ctx.storage.put("after", last);
+    if (last === null) this.#afterRestart = false;
     await sweepUploads(platform);
     if (open === 0 && after === null) await this.ctx.storage.setAlarm(Date.now() + IDLE_MS);
   }
