@@ -6,7 +6,10 @@ import type { Platform } from "../platform/platform";
 import type { Actor } from "./policy";
 
 /** The account as an actor whose token may write; null when the account is gone. One query. */
-export async function standingActor(platform: Platform, accountId: string): Promise<Extract<Actor, { kind: "user" }> | null> {
+export async function standingActor(
+  platform: Platform,
+  accountId: string,
+): Promise<Extract<Actor, { kind: "user" }> | null> {
   const orgs = alias(accounts, "orgs");
   const rows = await platform.db
     .select({
@@ -32,7 +35,9 @@ export async function standingActor(platform: Platform, accountId: string): Prom
     scope: "write",
     tokenName: "job",
     memberships: rows.flatMap(({ role, orgId, orgName, orgFullname }) =>
-      role === null || orgId === null || orgName === null || orgFullname === null ? [] : [{ orgId, orgName, orgFullname, role }],
+      role === null || orgId === null || orgName === null || orgFullname === null
+        ? []
+        : [{ orgId, orgName, orgFullname, role }],
     ),
   };
 }

@@ -12,14 +12,16 @@ const TIMEOUT_MS = 30_000;
 /** Where the service is busy and names no time. */
 const DEFAULT_RETRY_MS = 5_000;
 
+const OUTDATED = new Set(["idempotency_key_reused", "attempt_exists", "attempt_superseded"]);
+
 export type Answer =
   /** `raw` is the whole resource, for reading a report out of it. */
   | { readonly kind: "job"; readonly job: ComputeJob; readonly raw: unknown }
   | { readonly kind: "unknown" }
   /** Nobody there, or no room: the same request is worth repeating. */
   | { readonly kind: "busy"; readonly retryMs: number; readonly problem: string }
-  /** The same key came before with another body: settings of the hub have changed since. */
-  | { readonly kind: "key_reused" }
+  /** The service holds this attempt or a later one, handed over differently: the hub's settings or state were changed since. */
+  | { readonly kind: "outdated" }
   | { readonly kind: "refused"; readonly error: JobError };
 
 export function submit(platform: Platform, id: JobId, attempt: number, body: string): Promise<Answer> {
@@ -88,8 +90,8 @@ function answerOf(status: number, headers: Headers, body: unknown): Answer {
   const detail = problem.success
     ? (problem.data.detail ?? problem.data.title ?? problem.data.code)
     : `HTTP status ${status}`;
+  if (problem.success && OUTDATED.has(problem.data.code)) return { kind: "outdated" };
   if (status === 422 || status === 400 || status === 413) {
-    if (problem.success && problem.data.code === "idempotency_key_reused") return { kind: "key_reused" };
     const { code = "compute_refused", field, fix } = problem.data ?? {};
     return { kind: "refused", error: { code, message: detail, field: field ?? undefined, fix: fix ?? undefined } };
   }

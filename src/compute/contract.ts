@@ -25,7 +25,7 @@ const ComputeError = z.object({
 
 const Result = z.object({
   files: z.array(OutputFile).max(100),
-  record: z.record(z.string(), z.json()),
+  record: z.record(z.string(), z.unknown()),
   engine: Engine,
 });
 
@@ -44,7 +44,7 @@ export const Progress = z.object({
         seq: z.int().min(1),
         ts: z.iso.datetime({ offset: true }),
         type: z.enum(["state", "progress", "metric", "log"]),
-        data: z.record(z.string(), z.json()),
+        data: z.record(z.string(), z.unknown()),
       }),
     )
     .max(1000),

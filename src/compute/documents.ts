@@ -59,7 +59,8 @@ export function mergeCard(title: string, plan: MergePlan, engine: Engine): Uint8
 
 export function trainingCard(title: string, plan: TrainPlan): Uint8Array {
   const { dataset, initial } = plan;
-  const start = initial === null ? "Trained from scratch" : `Trained on from ${initial.repo} at \`${initial.commit.slice(0, 12)}\``;
+  const start =
+    initial === null ? "Trained from scratch" : `Trained on from ${initial.repo} at \`${initial.commit.slice(0, 12)}\``;
   return card(
     [
       "library_name: owm",

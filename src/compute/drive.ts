@@ -36,6 +36,8 @@ const DONE: Next = { kind: "done" };
 const MAX_ATTEMPTS = 3;
 /** Below the 1,024 steps of a workflow instance, a round being two; the clock starts the next instance. */
 const MAX_ROUNDS = 480;
+/** D1 keeps strings of at most 2 MB. */
+const MAX_REPORT_CHARS = 1_500_000;
 const MIN_WAIT_MS = 1_000;
 const MAX_WAIT_MS = 120_000;
 /** Each wait is this share of the time that the job has taken, so that short jobs are asked about often and long ones rarely. */
@@ -101,7 +103,7 @@ async function follow(platform: Platform, job: Job, answer: Answer): Promise<Nex
   switch (answer.kind) {
     case "refused":
       return fail(platform, job, answer.error);
-    case "key_reused":
+    case "outdated":
       // The hub's own address is part of the body: after it has moved, the work is handed over as a new attempt.
       return nextAttempt(platform, job, "the hub's settings have changed");
     case "unknown":
@@ -131,7 +133,7 @@ async function followJob(
     case "failed":
     case "cancelled": {
       const report = Report.safeParse(raw);
-      if (!report.success)
+      if (!report.success || JSON.stringify(report.data).length > MAX_REPORT_CHARS)
         return fail(platform, job, {
           code: "result_invalid",
           message: "The compute service reported a result that breaks its contract.",

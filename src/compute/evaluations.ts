@@ -8,7 +8,7 @@ import { HubError } from "../errors";
 import { canonicalJson } from "../formats/canonical-json";
 import { type GitId, sortableId } from "../ids";
 import type { Platform } from "../platform/platform";
-import { sha256Of, type StoredContent } from "../store/contents";
+import { type StoredContent, sha256Of } from "../store/contents";
 import type { Report } from "./contract";
 import type { Job } from "./jobs";
 import type { EvaluatePlan } from "./plan";
@@ -36,23 +36,37 @@ export function evaluationRow(platform: Platform, job: Job, plan: EvaluatePlan, 
     const [issue] = measured.error.issues;
     throw new HubError("output_invalid", { problem: `the record's ${issue?.path.join(".")}: ${issue?.message}` });
   }
-  const { metrics, confusion, classes, n, task, seed, sample_ids_sha256, compute_dtype, device, threads } = measured.data;
+  const { metrics, confusion, classes, n, task, seed, sample_ids_sha256, compute_dtype, device, threads } =
+    measured.data;
   const id = `eval_${sortableId(platform.now())}`;
   const [samples] = result.files;
   const taskFile = plan.dataset.files.find((file) => file.name === "data/task.json");
-  const dataFiles = plan.dataset.files.filter((file) => file !== taskFile).map(({ path, sha256 }) => ({ path, sha256 }));
+  const dataFiles = plan.dataset.files
+    .filter((file) => file !== taskFile)
+    .map(({ path, sha256 }) => ({ path, sha256 }));
   const model = {
     config: `sha256:${plan.config.sha256}`,
     weights: plan.weights,
     compute_dtype,
   };
   const engine = { name: result.engine.name, version: result.engine.version, torch: result.engine.torch ?? null };
-  const taskPart = { ...task, spec: taskFile === undefined ? null : `sha256:${taskFile.sha256}`, metrics: metrics.map((one) => one.metric), seed };
+  const taskPart = {
+    ...task,
+    spec: taskFile === undefined ? null : `sha256:${taskFile.sha256}`,
+    metrics: metrics.map((one) => one.metric),
+    seed,
+  };
   // What repeating the evaluation must hold fixed. Where it ran is recorded below, and is no part of what it is.
   const identity = sha256Of(
     canonicalJson({
       model: { repo: plan.model.repo, commit: plan.model.commit, ...model },
-      dataset: { repo: plan.dataset.repo, commit: plan.dataset.commit, split: plan.split, files: dataFiles, sample_ids_sha256 },
+      dataset: {
+        repo: plan.dataset.repo,
+        commit: plan.dataset.commit,
+        split: plan.split,
+        files: dataFiles,
+        sample_ids_sha256,
+      },
       task: taskPart,
       engine,
     }),
@@ -63,7 +77,14 @@ export function evaluationRow(platform: Platform, job: Job, plan: EvaluatePlan, 
     identity: `sha256:${identity}`,
     class: "R1",
     model: { repo: plan.model.repo, commit: plan.model.commit, ...model },
-    dataset: { repo: plan.dataset.repo, commit: plan.dataset.commit, split: plan.split, files: dataFiles, n, sample_ids_sha256 },
+    dataset: {
+      repo: plan.dataset.repo,
+      commit: plan.dataset.commit,
+      split: plan.split,
+      files: dataFiles,
+      n,
+      sample_ids_sha256,
+    },
     task: taskPart,
     env: { engine, device, threads, batch_size: plan.batchSize },
     results: metrics,
@@ -107,7 +128,9 @@ async function visible(caller: Caller, where: SQL | undefined, limit: number): P
     .where(where)
     .orderBy(desc(evaluations.id))
     .limit(limit);
-  const found = rows.filter(({ model, dataset }) => [model, dataset].every((repo) => may(caller, { action: "repo.read", repo })));
+  const found = rows.filter(({ model, dataset }) =>
+    [model, dataset].every((repo) => may(caller, { action: "repo.read", repo })),
+  );
   return {
     evaluations: found.map((row) => row.evaluation),
     next: rows.length === limit ? (rows.at(-1)?.evaluation.id ?? null) : null,

@@ -6,11 +6,11 @@ import { queryRows } from "../db/client";
 import { jobInputs } from "../db/schema";
 import { HubError } from "../errors";
 import { SegmentsColumn } from "../hub/repositories";
-import { type JobId, type Sha256, parseSha256 } from "../ids";
+import { type JobId, parseSha256, type Sha256 } from "../ids";
 import type { Platform } from "../platform/platform";
 import type { StoredContent } from "../store/contents";
-import { type UploadLinks, openUploads, uploadLinks } from "../store/uploads";
-import { type Job, hasEnded, jobFacts, jobSubject, loadJob } from "./jobs";
+import { openUploads, type UploadLinks, uploadLinks } from "../store/uploads";
+import { hasEnded, type Job, jobFacts, jobSubject, loadJob } from "./jobs";
 import type { JobInput } from "./plan";
 
 /**
@@ -28,7 +28,11 @@ export async function workOf(caller: Caller, id: JobId): Promise<Job> {
   const job = await loadJob(caller.platform, id);
   if (job === null) throw new HubError("job_not_found", { id });
   const facts = jobFacts(job);
-  authorize(caller, { action: "job.work", job: { ...facts, ended: false } }, { subject: jobSubject(id), scopeId: facts.outputOwnerId ?? job.actorId });
+  authorize(
+    caller,
+    { action: "job.work", job: { ...facts, ended: false } },
+    { subject: jobSubject(id), scopeId: facts.outputOwnerId ?? job.actorId },
+  );
   return job;
 }
 
@@ -60,7 +64,12 @@ export async function findInput(caller: Caller, id: JobId, name: string): Promis
 }
 
 /** Null when the job has uploaded these bytes before. */
-export async function openJobUpload(caller: Caller, id: JobId, sha256: Sha256, size: number): Promise<UploadLinks | null> {
+export async function openJobUpload(
+  caller: Caller,
+  id: JobId,
+  sha256: Sha256,
+  size: number,
+): Promise<UploadLinks | null> {
   const { platform } = caller;
   await findWork(caller, id);
   const held = await platform.db.get<{ size: number }>(

@@ -20,11 +20,7 @@ export const stateEventFrom = (event: NewJobEvent, state: string): Statement =>
 export type SourceEvent = { readonly seq: number; readonly at: number; readonly type: string; readonly data: unknown };
 
 /** Events of the compute service, each kept once however often it is sent, and only while the attempt is the job's current one and the job is open. */
-export const sourceEventsStatement = (
-  jobId: JobId,
-  attempt: number,
-  events: readonly SourceEvent[],
-): Statement =>
+export const sourceEventsStatement = (jobId: JobId, attempt: number, events: readonly SourceEvent[]): Statement =>
   sql`insert or ignore into job_events (job_id, attempt, source_seq, at, type, data)
       select ${jobId}, ${attempt}, value ->> 'seq', value ->> 'at', value ->> 'type', value -> 'data' from json_each(${asJson(events)})
         where exists (select 1 from jobs where id = ${jobId} and attempt = ${attempt} and state in ('queued', 'running'))`;

@@ -51,6 +51,9 @@ export async function verifiedOutputs(
 }
 
 export async function readText(platform: Platform, path: string, content: StoredContent): Promise<Uint8Array> {
-  if (content.size > MAX_TEXT_BYTES) throw new HubError("output_invalid", { problem: `${path} has ${content.size} bytes, at most ${MAX_TEXT_BYTES} are taken` });
+  if (content.size > MAX_TEXT_BYTES)
+    throw new HubError("output_invalid", {
+      problem: `${path} has ${content.size} bytes, at most ${MAX_TEXT_BYTES} are taken`,
+    });
   return readAll(await readContent(platform.blobs, content), MAX_TEXT_BYTES);
 }

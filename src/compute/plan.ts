@@ -23,7 +23,7 @@ const Source = z.object({
 const FileEntry = z.object({ kind: z.literal("file"), id: gitId, sha256, size: z.number(), lfs: z.boolean() });
 
 /** The part that only the compute service reads, by its contract. */
-const ComputeSpec = z.record(z.string(), z.json());
+const ComputeSpec = z.record(z.string(), z.unknown());
 
 const MergePlan = z.object({
   kind: z.literal("merge"),

@@ -4,10 +4,18 @@ import { standingActor } from "../access/standing";
 import { commitBatch } from "../db/client";
 import { evaluations } from "../db/schema";
 import { HubError } from "../errors";
-import { type PreparedCommit, lfsEntry, prepareCommit, storeFiles } from "../hub/commits";
+import { lfsEntry, type PreparedCommit, prepareCommit, storeFiles } from "../hub/commits";
 import { listTree } from "../hub/files";
 import { lineageStatement, type Parent } from "../hub/lineage";
-import { findRepoById, findSnapshot, MAIN, type Repository, repoName, type Snapshot, targetOf } from "../hub/repositories";
+import {
+  findRepoById,
+  findSnapshot,
+  MAIN,
+  type Repository,
+  repoName,
+  type Snapshot,
+  targetOf,
+} from "../hub/repositories";
 import type { Change, FileEntry } from "../hub/tree-edit";
 import { parseFilePath, parseRevision, type RefName } from "../ids";
 import type { Platform } from "../platform/platform";
@@ -40,10 +48,14 @@ export async function publish(platform: Platform, job: Job, result: Result): Pro
   if (plan.kind === "evaluate") {
     const row = evaluationRow(platform, job, plan, result);
     // Commit point: the batch that ends the job as succeeded also holds the record.
-    await commitBatch(platform.db, [stillOpen(job.id)], [
-      platform.db.insert(evaluations).values(row),
-      ...endStatements(caller, job, { state: "succeeded", result: { evaluation: row.id } }),
-    ]);
+    await commitBatch(
+      platform.db,
+      [stillOpen(job.id)],
+      [
+        platform.db.insert(evaluations).values(row),
+        ...endStatements(caller, job, { state: "succeeded", result: { evaluation: row.id } }),
+      ],
+    );
     return;
   }
   await publishRevision(caller, job, plan, result, contents);
@@ -62,7 +74,10 @@ async function publishRevision(
   const repo = await findRepoById(caller, outputRepoId);
   // Asked again: who lost the right to write since the job was accepted publishes nothing.
   authorize(caller, { action: "repo.write", repo }, targetOf(repo));
-  const files = plan.kind === "merge" ? await mergedFiles(platform, repo, plan, result, contents) : await trainedFiles(platform, repo, plan, contents);
+  const files =
+    plan.kind === "merge"
+      ? await mergedFiles(platform, repo, plan, result, contents)
+      : await trainedFiles(platform, repo, plan, contents);
   const author = { name: actor.name, email: `${actor.name}@users.noreply.localhost` };
   for (let round = 1; ; round++) {
     try {
@@ -102,11 +117,15 @@ async function commitRevision(
     engine: result.engine,
   };
   // Commit point: one batch moves the branch, links the bytes, writes the lineage and ends the job as succeeded.
-  await commitBatch(db, [stillOpen(job.id), ...prepared.guards], [
-    ...(commit === prepared.id ? prepared.statements : []),
-    lineageStatement(repo.id, commit, parentsOf(plan)),
-    ...endStatements(caller, job, { state: "succeeded", result: outcome }),
-  ]);
+  await commitBatch(
+    db,
+    [stillOpen(job.id), ...prepared.guards],
+    [
+      ...(commit === prepared.id ? prepared.statements : []),
+      lineageStatement(repo.id, commit, parentsOf(plan)),
+      ...endStatements(caller, job, { state: "succeeded", result: outcome }),
+    ],
+  );
 }
 
 /** The branch's head, or that of `main`, which a new branch starts from. */
@@ -123,7 +142,12 @@ async function findHead(caller: Caller, repo: Repository, ref: RefName): Promise
 
 type OutputEntry = { readonly path: string; readonly file: FileEntry };
 
-const put = ({ path, file }: OutputEntry): Change => ({ kind: "put", path: parseFilePath(path, "path"), file, field: "path" });
+const put = ({ path, file }: OutputEntry): Change => ({
+  kind: "put",
+  path: parseFilePath(path, "path"),
+  file,
+  field: "path",
+});
 
 /** Weights and records of the revision before that would contradict the new ones. */
 async function staleFiles(platform: Platform, head: Snapshot | null, files: readonly OutputEntry[]): Promise<Change[]> {
@@ -156,7 +180,10 @@ function parentsOf(plan: MergePlan | TrainPlan): Parent[] {
   return [...(plan.initial === null ? [] : [parent("finetune", plan.initial)]), parent("dataset", plan.dataset)];
 }
 
-const weightsEntry = ({ sha256, size }: StoredContent): OutputEntry => ({ path: "model.safetensors", file: lfsEntry(sha256, size) });
+const weightsEntry = ({ sha256, size }: StoredContent): OutputEntry => ({
+  path: "model.safetensors",
+  file: lfsEntry(sha256, size),
+});
 
 async function mergedFiles(
   platform: Platform,
@@ -189,7 +216,10 @@ async function trainedFiles(
   return [weightsEntry(weights), ...(await storeTexts(platform, texts))];
 }
 
-async function storeTexts(platform: Platform, texts: readonly { readonly path: string; readonly bytes: Uint8Array }[]): Promise<OutputEntry[]> {
+async function storeTexts(
+  platform: Platform,
+  texts: readonly { readonly path: string; readonly bytes: Uint8Array }[],
+): Promise<OutputEntry[]> {
   const stored = await storeFiles(
     platform,
     texts.map((text) => text.bytes),

@@ -79,7 +79,7 @@ export const EvaluateRequest = z.strictObject({
 });
 
 const Architecture = z
-  .record(z.string(), z.json())
+  .record(z.string(), z.unknown())
   .refine(
     (config) => JSON.stringify(config).length <= MAX_ARCHITECTURE_CHARS,
     `must have at most ${MAX_ARCHITECTURE_CHARS} characters of JSON`,

@@ -1,6 +1,6 @@
 // Finds jobs that nobody drives any more and gives them a driver: what makes every lost hint and dead instance harmless.
 import { and, asc, eq, gt, inArray, sql } from "drizzle-orm";
-import { type Guard, commitBatch } from "../db/client";
+import { commitBatch, type Guard } from "../db/client";
 import { jobs } from "../db/schema";
 import { HubError } from "../errors";
 import type { JobId } from "../ids";
@@ -43,12 +43,16 @@ async function revive(platform: Platform, id: JobId, driver: number, wake: boole
     otherwise: () => new HubError("job_ended", { state: "another sweep was first" }),
   };
   try {
-    await commitBatch(platform.db, [mine], [
-      platform.db
-        .update(jobs)
-        .set({ driver: driver + 1 })
-        .where(and(eq(jobs.id, id), eq(jobs.driver, driver))),
-    ]);
+    await commitBatch(
+      platform.db,
+      [mine],
+      [
+        platform.db
+          .update(jobs)
+          .set({ driver: driver + 1 })
+          .where(and(eq(jobs.id, id), eq(jobs.driver, driver))),
+      ],
+    );
   } catch (error) {
     if (error instanceof HubError && error.code === "job_ended") return;
     throw error;
@@ -59,6 +63,9 @@ async function revive(platform: Platform, id: JobId, driver: number, wake: boole
 async function giveUp(platform: Platform, id: JobId): Promise<void> {
   const job = await loadJob(platform, id);
   if (job === null) return;
-  const error = { code: "internal", message: `The job failed on the hub's side ${MAX_DRIVERS} times; its id finds the reasons in the log.` };
+  const error = {
+    code: "internal",
+    message: `The job failed on the hub's side ${MAX_DRIVERS} times; its id finds the reasons in the log.`,
+  };
   await endJob({ platform, actor: { kind: "hub" } }, job, { state: "failed", error });
 }

@@ -2,9 +2,9 @@
 import { sql } from "drizzle-orm";
 import * as z from "zod";
 import { type Caller, may } from "../access/caller";
-import { type Statement, asJson, queryEach } from "../db/client";
+import { asJson, queryEach, type Statement } from "../db/client";
 import type { lineage } from "../db/schema";
-import { type GitId, type Sha256, parseGitId, parseSha256 } from "../ids";
+import { type GitId, parseGitId, parseSha256, type Sha256 } from "../ids";
 import type { Snapshot } from "./repositories";
 
 export type Relation = (typeof lineage.$inferSelect)["relation"];
@@ -48,7 +48,10 @@ export type Relative = {
 const MAX_CHILDREN = 200;
 
 /** Both directions in one round trip. Children that the caller may not see are left out, parents keep their place. */
-export async function readLineage(caller: Caller, { repo, commit }: Snapshot): Promise<{ parents: Relative[]; children: Relative[] }> {
+export async function readLineage(
+  caller: Caller,
+  { repo, commit }: Snapshot,
+): Promise<{ parents: Relative[]; children: Relative[] }> {
   const columns = sql`r.type, o.name || '/' || r.name as repo, r.owner_id, r.private`;
   const [parents = [], children = []] = await queryEach(caller.platform.db, RelativeRow, [
     sql`select l.relation, l.parent_commit_id as commit_id, l.files, ${columns}

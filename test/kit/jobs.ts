@@ -1,8 +1,9 @@
 // What tests of jobs need: models and data sets on the hub, a compute service that speaks the contract, and durable steps that can crash.
-import { createHash } from "node:crypto";
+
 import { env, exports } from "cloudflare:workers";
+import { createHash } from "node:crypto";
 import { drizzle } from "drizzle-orm/d1";
-import { jwtVerify } from "jose";
+import { decodeJwt, jwtVerify } from "jose";
 import { vi } from "vitest";
 import * as z from "zod";
 import type { Caller } from "../../src/access/caller";
@@ -17,7 +18,11 @@ import type { AuditEvent, Platform } from "../../src/platform/platform";
 import { type Client, fileLine, lfsLine, uploadLfs } from "./actors";
 
 /** A safetensors file of F32 vectors, or of what `dtype` and `shape` say instead. */
-export function safetensors(tensors: Record<string, number[]>, shapes: Record<string, number[]> = {}, dtype = "F32"): Uint8Array {
+export function safetensors(
+  tensors: Record<string, number[]>,
+  shapes: Record<string, number[]> = {},
+  dtype = "F32",
+): Uint8Array {
   const width = dtype === "F32" ? 4 : 2;
   let offset = 0;
   const header = Object.fromEntries(
@@ -40,7 +45,13 @@ export function safetensors(tensors: Record<string, number[]>, shapes: Record<st
   return bytes;
 }
 
-export const CONFIG = JSON.stringify({ architectures: ["OwmMLP"], model_type: "owm_mlp", input_size: 2, hidden_sizes: [], num_labels: 2 });
+export const CONFIG = JSON.stringify({
+  architectures: ["OwmMLP"],
+  model_type: "owm_mlp",
+  input_size: 2,
+  hidden_sizes: [],
+  num_labels: 2,
+});
 
 export async function publishModel(
   client: Client,
@@ -183,7 +194,10 @@ export type Submission = z.output<typeof Submission>;
 
 const Upload = z.object({
   upload: z
-    .object({ parts: z.array(z.object({ url: z.string(), offset: z.number(), size: z.number() })), complete_url: z.string().nullable() })
+    .object({
+      parts: z.array(z.object({ url: z.string(), offset: z.number(), size: z.number() })),
+      complete_url: z.string().nullable(),
+    })
     .nullable(),
 });
 
@@ -201,11 +215,12 @@ export class FakeCompute {
   answer: ((method: string, path: string) => Response | null) | null = null;
   #jobs = new Map<string, RemoteJob>();
 
-  install(): void {
-    // The front door wakes drivers; those of these tests are no workflow instances.
-    vi.spyOn(env.JOBS, "get").mockImplementation(async () => {
-      throw new Error("instance.not_found");
-    });
+  install({ realDrivers = false } = {}): void {
+    // The front door wakes drivers; those of most tests are no workflow instances.
+    if (!realDrivers)
+      vi.spyOn(env.JOBS, "get").mockImplementation(async () => {
+        throw new Error("instance.not_found");
+      });
     vi.spyOn(globalThis, "fetch").mockImplementation((input, init) => this.#fetch(new Request(input, init)));
   }
 
@@ -233,15 +248,17 @@ export class FakeCompute {
     const body = await request.text();
     const token = (request.headers.get("authorization") ?? "").replace("Bearer ", "");
     const secret = new TextEncoder().encode("test-secret-of-compute-0123456789abcdef");
-    // The platform's clock may stand still: what is checked is the binding to this body.
+    // Tests may set the hub's clock: what is checked is the binding to this body, and that the token is short-lived.
     const { payload } = await jwtVerify(token, secret, {
       issuer: "owm-hub",
       audience: "owm-compute",
       algorithms: ["HS256"],
-      currentDate: new Date(Date.UTC(2026, 10, 22)),
+      currentDate: new Date((decodeJwt(token).iat ?? 0) * 1000),
     });
+    if ((payload.exp ?? Number.POSITIVE_INFINITY) - (payload.iat ?? 0) > 300) return problem(401, "unauthorized");
     if (payload.sha256 !== digest(new TextEncoder().encode(body))) return problem(401, "unauthorized");
-    if (request.method === "POST" && pathname === "/v1/jobs") return this.#submit(body, request.headers.get("idempotency-key") ?? "");
+    if (request.method === "POST" && pathname === "/v1/jobs")
+      return this.#submit(body, request.headers.get("idempotency-key") ?? "");
     const [, id = "", action] = /^\/v1\/jobs\/([^/]+)(\/cancel)?$/.exec(pathname) ?? [];
     const job = this.#jobs.get(id);
     if (job === undefined) return problem(404, "job_not_found");
@@ -252,7 +269,8 @@ export class FakeCompute {
   #submit(body: string, key: string): Response {
     const submission = Submission.parse(JSON.parse(body));
     const known = this.#jobs.get(submission.id);
-    if (known?.key === key) return known.body === body ? Response.json(resource(known)) : problem(422, "idempotency_key_reused");
+    if (known?.key === key)
+      return known.body === body ? Response.json(resource(known)) : problem(422, "idempotency_key_reused");
     const job: RemoteJob = { submission, key, body, state: "queued", report: {} };
     this.#jobs.set(submission.id, job);
     this.submissions.push(submission);
@@ -261,17 +279,28 @@ export class FakeCompute {
 
   /** Uploads bytes for the job through the hub's front door. */
   async upload(submission: Submission, bytes: Uint8Array): Promise<number> {
-    const opened = await this.callBack(submission, submission.hub.uploads_url, { sha256: digest(bytes), size: bytes.byteLength });
+    const opened = await this.callBack(submission, submission.hub.uploads_url, {
+      sha256: digest(bytes),
+      size: bytes.byteLength,
+    });
     if (opened.status !== 200) return opened.status;
     const { upload } = Upload.parse(await opened.json());
+    const parts: { partNumber: number; etag: string | null }[] = [];
     for (const part of upload?.parts ?? []) {
       const body = bytes.slice(part.offset, part.offset + part.size);
       const stored = await exports.default.fetch(
         new Request(part.url, { method: "PUT", body, headers: { "content-length": String(body.byteLength) } }),
       );
       if (stored.status !== 200) return stored.status;
+      parts.push({ partNumber: parts.length + 1, etag: stored.headers.get("etag") });
     }
-    return 200;
+    const complete = upload?.complete_url ?? null;
+    if (complete === null) return 200;
+    const body = JSON.stringify({ oid: digest(bytes), parts });
+    const completed = await exports.default.fetch(
+      new Request(complete, { method: "POST", body, headers: { "content-type": "application/json" } }),
+    );
+    return completed.status;
   }
 
   callBack(submission: Submission, url: string, body: unknown, token = submission.token): Promise<Response> {
@@ -285,13 +314,21 @@ export class FakeCompute {
   }
 
   /** Uploads the files and reports success. */
-  async finish(submission: Submission, files: Record<string, Uint8Array>, record: Record<string, unknown> = {}): Promise<Response> {
+  async finish(
+    submission: Submission,
+    files: Record<string, Uint8Array>,
+    record: Record<string, unknown> = {},
+  ): Promise<Response> {
     for (const bytes of Object.values(files)) await this.upload(submission, bytes);
     return this.callBack(submission, submission.hub.result_url, successOf(submission, files, record));
   }
 }
 
-export const successOf = (submission: Submission, files: Record<string, Uint8Array>, record: Record<string, unknown> = {}) => ({
+export const successOf = (
+  submission: Submission,
+  files: Record<string, Uint8Array>,
+  record: Record<string, unknown> = {},
+) => ({
   attempt: submission.attempt,
   state: "succeeded",
   result: {

@@ -1,6 +1,7 @@
 // A job's events as a server-sent stream, read from D1 as they come.
-import { hasEnded, type Job, loadJob } from "../../compute/jobs";
+
 import { type JobEvent, readJobEvents } from "../../compute/job-events";
+import { hasEnded, type Job, loadJob } from "../../compute/jobs";
 import type { Platform } from "../../platform/platform";
 import { isoTime } from "./router";
 
@@ -21,7 +22,11 @@ export function jobFeed(platform: Platform, job: Job, after: number, signal: Abo
       .catch(() => writer.abort().catch(() => undefined)),
   );
   return new Response(readable, {
-    headers: { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", "x-accel-buffering": "no" },
+    headers: {
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-store",
+      "x-accel-buffering": "no",
+    },
   });
 }
 

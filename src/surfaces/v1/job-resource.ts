@@ -1,7 +1,7 @@
 // A job as clients see it.
 import { z } from "@hono/zod-openapi";
-import { jobStates } from "../../db/schema";
 import type { Job } from "../../compute/jobs";
+import { jobStates } from "../../db/schema";
 import { isoTime } from "./router";
 
 const Time = z.iso.datetime();
@@ -28,7 +28,9 @@ export const JobResource = z
     request: z.unknown().meta({ description: "What was asked, defaults filled in" }),
     output: z.object({ repo: z.string(), branch: z.string() }).nullable(),
     progress: z.unknown().meta({ description: "`{done, total, unit}` as the compute service last told it" }),
-    result: z.unknown().meta({ description: "Of a succeeded job: `{repo, branch, commit, files, record, engine}`, or `{evaluation}`" }),
+    result: z
+      .unknown()
+      .meta({ description: "Of a succeeded job: `{repo, branch, commit, files, record, engine}`, or `{evaluation}`" }),
     error: JobError.nullable(),
     created_at: Time,
     started_at: Time.nullable(),

@@ -1,8 +1,8 @@
 // Routes for the compute service, with a job's own token: inputs, uploads, progress and result of that one job.
 import { createRoute, z } from "@hono/zod-openapi";
-import { hasEnded } from "../../compute/jobs";
-import { findInput, findWork, openJobUpload, workOf } from "../../compute/inputs";
 import { Progress, Report } from "../../compute/contract";
+import { findInput, findWork, openJobUpload, workOf } from "../../compute/inputs";
+import { hasEnded } from "../../compute/jobs";
 import { takeProgress, takeReport } from "../../compute/reports";
 import { HubError } from "../../errors";
 import { parseJobId, parseSha256 } from "../../ids";
@@ -21,8 +21,14 @@ const inputRoute = createRoute({
   description,
   request: { params: jobParams.extend({ name: z.string() }) },
   responses: {
-    200: { content: { "application/octet-stream": { schema: z.string().meta({ format: "binary" }) } }, description: "The bytes" },
-    206: { content: { "application/octet-stream": { schema: z.string().meta({ format: "binary" }) } }, description: "A range of them" },
+    200: {
+      content: { "application/octet-stream": { schema: z.string().meta({ format: "binary" }) } },
+      description: "The bytes",
+    },
+    206: {
+      content: { "application/octet-stream": { schema: z.string().meta({ format: "binary" }) } },
+      description: "A range of them",
+    },
     ...problems,
   },
 });
@@ -96,7 +102,8 @@ export const jobWork = newRouter()
     const job = await workOf(caller, parseJobId(c.req.valid("param").id, "id"));
     // A repeat of what was taken is answered like the first time, also after the job's end.
     if (hasEnded(job.state) || report.attempt !== job.attempt) {
-      if (!taken(job.reported, report)) throw new HubError("job_ended", { state: hasEnded(job.state) ? job.state : "a newer attempt runs" });
+      if (!taken(job.reported, report))
+        throw new HubError("job_ended", { state: hasEnded(job.state) ? job.state : "a newer attempt runs" });
       return c.body(null, 204);
     }
     await takeReport(platform, job.id, report);

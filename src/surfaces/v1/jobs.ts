@@ -5,7 +5,7 @@ import { cancelJob, findJob, listJobs } from "../../compute/jobs";
 import { JobRequest } from "../../compute/requests";
 import { parseJobId, parseRepoId } from "../../ids";
 import { jobFeed } from "./job-feed";
-import { JobKind, JobResource, jobResource, JobState } from "./job-resource";
+import { JobKind, JobResource, JobState, jobResource } from "./job-resource";
 import { body, json, newRouter, Paging, problems } from "./router";
 
 const tags = ["jobs"];
@@ -43,7 +43,10 @@ const listJobsRoute = createRoute({
       kind: JobKind.optional(),
     }),
   },
-  responses: { 200: json(z.object({ jobs: z.array(JobResource), next: z.string().nullable() }), "A page"), ...problems },
+  responses: {
+    200: json(z.object({ jobs: z.array(JobResource), next: z.string().nullable() }), "A page"),
+    ...problems,
+  },
 });
 
 const getJobRoute = createRoute({
@@ -60,7 +63,8 @@ const cancelJobRoute = createRoute({
   path: "/jobs/{id}/cancel",
   tags,
   summary: "Cancel a job",
-  description: "At once: from the answer on nothing of it is published. Cancelling a cancelled job changes nothing; one that ended otherwise answers 409.",
+  description:
+    "At once: from the answer on nothing of it is published. Cancelling a cancelled job changes nothing; one that ended otherwise answers 409.",
   request: { params: jobParams },
   responses: { 200: json(JobResource, "The cancelled job"), ...problems },
 });
@@ -74,9 +78,12 @@ const jobEventsRoute = createRoute({
     "Server-sent events: `event` is `state`, `progress`, `metric` or `log`, `data` JSON, `id` a number that `Last-Event-ID` resumes behind. The stream ends after the state that ends the job.",
   request: {
     params: jobParams,
-    headers: z.object({ "last-event-id": z.coerce.number().int().min(0).catch(0).optional() }),
+    headers: z.object({ "last-event-id": z.coerce.number().int().min(0).optional() }),
   },
-  responses: { 200: { content: { "text/event-stream": { schema: z.string() } }, description: "The events" }, ...problems },
+  responses: {
+    200: { content: { "text/event-stream": { schema: z.string() } }, description: "The events" },
+    ...problems,
+  },
 });
 
 export const jobs = newRouter()

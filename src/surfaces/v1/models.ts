@@ -1,7 +1,7 @@
 // Routes for what is known of models beyond their files: evaluations and lineage.
 import { createRoute, z } from "@hono/zod-openapi";
 import { findEvaluation, findSamples, listEvaluations } from "../../compute/evaluations";
-import { readLineage, type Relative } from "../../hub/lineage";
+import { type Relative, readLineage } from "../../hub/lineage";
 import { findRepo, findSnapshot, repoName } from "../../hub/repositories";
 import { parseRepoId, parseRevision } from "../../ids";
 import { serveContent } from "../serve-content";
@@ -26,7 +26,10 @@ const listEvaluationsRoute = createRoute({
     params: modelParams,
     query: Paging.extend({ revision: z.string().max(250).optional(), split: z.string().max(100).optional() }),
   },
-  responses: { 200: json(z.object({ evaluations: z.array(Evaluation), next: z.string().nullable() }), "A page"), ...problems },
+  responses: {
+    200: json(z.object({ evaluations: z.array(Evaluation), next: z.string().nullable() }), "A page"),
+    ...problems,
+  },
 });
 
 const getEvaluationRoute = createRoute({
@@ -44,7 +47,10 @@ const samplesRoute = createRoute({
   tags: ["evaluations"],
   summary: "Target, prediction and raw outputs of each sample, as JSON lines",
   request: { params: z.object({ id: z.string().max(60) }) },
-  responses: { 200: { content: { "application/x-ndjson": { schema: z.string() } }, description: "One line a sample" }, ...problems },
+  responses: {
+    200: { content: { "application/x-ndjson": { schema: z.string() } }, description: "One line a sample" },
+    ...problems,
+  },
 });
 
 const RelativeResource = z
@@ -70,7 +76,12 @@ const lineageRoute = createRoute({
   request: { params: modelParams.extend({ revision: z.string().max(250) }) },
   responses: {
     200: json(
-      z.object({ repo: z.string(), commit: z.string(), parents: z.array(RelativeResource), children: z.array(RelativeResource) }),
+      z.object({
+        repo: z.string(),
+        commit: z.string(),
+        parents: z.array(RelativeResource),
+        children: z.array(RelativeResource),
+      }),
       "Both directions; `files` are those of the parent that were used",
     ),
     ...problems,
@@ -90,7 +101,13 @@ export const models = newRouter()
     const id = parseRepoId("model", `${owner}/${name}`);
     const snapshot = revision === undefined ? null : await findSnapshot(caller, id, parseRevision(revision));
     const repo = snapshot === null ? await findRepo(caller, id) : snapshot.repo;
-    const page = await listEvaluations(caller, { modelRepoId: repo.id, commit: snapshot?.commit, split, before: cursor, limit });
+    const page = await listEvaluations(caller, {
+      modelRepoId: repo.id,
+      commit: snapshot?.commit,
+      split,
+      before: cursor,
+      limit,
+    });
     return c.json({ evaluations: page.evaluations.map((one) => Evaluation.parse(one.record)), next: page.next }, 200);
   })
   .openapi(getEvaluationRoute, async (c) => {

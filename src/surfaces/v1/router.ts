@@ -20,16 +20,19 @@ export const newRouter = () =>
   });
 
 const parseable = createMiddleware<AppEnv>(async (c, next) => {
-  const text = c.req.method === "GET" || c.req.method === "HEAD" ? "" : await c.req.text();
-  if (text !== "") checkJson(text, c.req.header("content-type"));
+  if (hasBody(c.req.raw)) {
+    if (!/^application\/([\w.-]+\+)?json\b/.test(c.req.header("content-type") ?? ""))
+      throw new HubError("invalid_request", {
+        problem: "The body must be JSON: send it with Content-Type: application/json",
+      });
+    checkJson(await c.req.text());
+  }
   await next();
 });
 
-function checkJson(text: string, contentType: string | undefined): void {
-  if (!/^application\/([\w.-]+\+)?json\b/.test(contentType ?? ""))
-    throw new HubError("invalid_request", {
-      problem: "The body must be JSON: send it with Content-Type: application/json",
-    });
+const hasBody = ({ body, headers }: Request): boolean => body !== null && headers.get("content-length") !== "0";
+
+function checkJson(text: string): void {
   if (jsonNestsDeeperThan(text, MAX_JSON_DEPTH))
     throw new HubError("invalid_request", {
       problem: `The body nests deeper than ${MAX_JSON_DEPTH} levels: flatten it`,

@@ -6,7 +6,16 @@ import { driveJob } from "../../../src/compute/drive";
 import { cancelJob, loadJob } from "../../../src/compute/jobs";
 import type { JobId } from "../../../src/ids";
 import { administrator, type Client, fileLine, user } from "../../kit/actors";
-import { Crash, FakeCompute, MemorySteps, problemAnswer, publishModel, safetensors, successOf, TestPlatform } from "../../kit/jobs";
+import {
+  Crash,
+  FakeCompute,
+  MemorySteps,
+  problemAnswer,
+  publishModel,
+  safetensors,
+  successOf,
+  TestPlatform,
+} from "../../kit/jobs";
 
 const MERGED = safetensors({ w: [2, 3], b: [4] });
 
@@ -25,10 +34,21 @@ beforeEach(async () => {
 afterEach(() => vi.restoreAllMocks());
 
 const acceptMerge = (output: Record<string, unknown> = {}): Promise<JobId> =>
-  hub.accept(ada, { kind: "merge", method: "linear", a: "ada/a", b: "ada/b@main", lambda: 0.5, output: { repo: "ada/merged", ...output } });
+  hub.accept(ada, {
+    kind: "merge",
+    method: "linear",
+    a: "ada/a",
+    b: "ada/b@main",
+    lambda: 0.5,
+    output: { repo: "ada/merged", ...output },
+  });
 
 /** Drives the job; the compute service finishes while the driver waits for the first time. */
-async function drive(id: JobId, steps = new MemorySteps(), files: Record<string, Uint8Array> = { "model.safetensors": MERGED }) {
+async function drive(
+  id: JobId,
+  steps = new MemorySteps(),
+  files: Record<string, Uint8Array> = { "model.safetensors": MERGED },
+) {
   let finished = false;
   steps.onWait = async () => {
     if (finished) return;
@@ -48,7 +68,9 @@ const jobOf = async (id: JobId) => {
 const Outcome = z.object({ repo: z.string(), branch: z.string(), commit: z.string() });
 const Named = z.array(z.object({ path: z.string() }));
 const commitsOf = async (repo: string, branch = "main") =>
-  z.array(z.object({ id: z.string(), title: z.string() })).parse((await ada.get(`/api/models/${repo}/commits/${branch}`)).body);
+  z
+    .array(z.object({ id: z.string(), title: z.string() }))
+    .parse((await ada.get(`/api/models/${repo}/commits/${branch}`)).body);
 
 async function count(table: string, where = "1"): Promise<number> {
   const row = await env.DB.prepare(`select count(*) as n from ${table} where ${where}`).first<{ n: number }>();
@@ -68,7 +90,11 @@ describe("a merge", () => {
     const weights = await ada.raw("GET", `/ada/merged/resolve/${commit}/model.safetensors`);
     expect(new Uint8Array(await weights.arrayBuffer())).toEqual(MERGED);
     const recipe = await ada.get(`/ada/merged/resolve/main/recipe.json`);
-    expect(recipe.body).toMatchObject({ method: "linear", normalize: true, models: [{ repo: "ada/a", weight: 0.5 }, { repo: "ada/b" }] });
+    expect(recipe.body).toMatchObject({
+      method: "linear",
+      normalize: true,
+      models: [{ repo: "ada/a", weight: 0.5 }, { repo: "ada/b" }],
+    });
     const card = await ada.get(`/ada/merged/resolve/main/README.md`);
     expect(card.text).toContain('base_model:\n- "ada/a"\n- "ada/b"\nbase_model_relation: merge');
     const lineage = await ada.get("/api/v1/models/ada/merged/lineage/main");
@@ -103,7 +129,10 @@ describe("a merge", () => {
       },
       hub: { result_url: `http://hub.test/api/v1/jobs/${id}/result` },
     });
-    expect(compute.last.inputs.map((input) => input.name)).toEqual(["models/0/model.safetensors", "models/1/model.safetensors"]);
+    expect(compute.last.inputs.map((input) => input.name)).toEqual([
+      "models/0/model.safetensors",
+      "models/1/model.safetensors",
+    ]);
   });
 
   test("goes to a branch that is not there yet, which starts from main", async () => {
@@ -120,7 +149,11 @@ describe("a merge", () => {
 
   test("takes the weights and records of the revision before out of the tree", async () => {
     await ada.post("/api/repos/create", { name: "merged", organization: "ada" });
-    await ada.commit("ada/merged", [fileLine("training.json", "{}"), fileLine("notes.txt", "kept"), fileLine("model.safetensors.index.json", "{}")]);
+    await ada.commit("ada/merged", [
+      fileLine("training.json", "{}"),
+      fileLine("notes.txt", "kept"),
+      fileLine("model.safetensors.index.json", "{}"),
+    ]);
     await drive(await acceptMerge());
     const tree = Named.parse((await ada.get("/api/models/ada/merged/tree/main")).body).map((entry) => entry.path);
     expect(tree).toContain("notes.txt");
@@ -163,16 +196,19 @@ describe("a crash", () => {
     expect(crashes).toBeGreaterThan(0);
   });
 
-  test.each(["beforeBatch", "afterBatch"] as const)("%s, at each that the job commits: the rerun publishes exactly once", async (side) => {
-    const crashes = await surviveCrashes((_, point, crash) => {
-      let batches = 0;
-      hub[side] = () => {
-        batches++;
-        if (batches === point) crash();
-      };
-    });
-    expect(crashes).toBeGreaterThan(0);
-  });
+  test.each(["beforeBatch", "afterBatch"] as const)(
+    "%s, at each that the job commits: the rerun publishes exactly once",
+    async (side) => {
+      const crashes = await surviveCrashes((_, point, crash) => {
+        let batches = 0;
+        hub[side] = () => {
+          batches++;
+          if (batches === point) crash();
+        };
+      });
+      expect(crashes).toBeGreaterThan(0);
+    },
+  );
 
   test("that loses every answer: a second driver finishes what the first began", async () => {
     const id = await acceptMerge();
@@ -226,7 +262,10 @@ describe("the compute service", () => {
     const id = await acceptMerge();
     compute.answer = (method) =>
       method === "POST"
-        ? Response.json({ code: "weights_sum_zero", detail: "sum to 0", field: "spec.models", fix: "change them" }, { status: 422 })
+        ? Response.json(
+            { code: "weights_sum_zero", detail: "sum to 0", field: "spec.models", fix: "change them" },
+            { status: 422 },
+          )
         : null;
     await drive(id);
     expect(await jobOf(id)).toMatchObject({
@@ -262,7 +301,9 @@ describe("the compute service", () => {
       if (waits === 2 && first !== undefined) {
         const late = await compute.finish(first, { "model.safetensors": safetensors({ w: [0, 0], b: [0] }) });
         expect(late.status).toBe(409);
-        expect(await (await compute.callBack(first, first.hub.events_url, { attempt: 1, events: [] })).json()).toEqual({ cancel: true });
+        expect(await (await compute.callBack(first, first.hub.events_url, { attempt: 1, events: [] })).json()).toEqual({
+          cancel: true,
+        });
         await compute.finish(compute.last, { "model.safetensors": MERGED });
       }
     };
@@ -281,7 +322,11 @@ describe("the compute service", () => {
     const id = await acceptMerge();
     const steps = new MemorySteps();
     steps.onWait = async () => {
-      await compute.callBack(compute.last, compute.last.hub.result_url, successOf(compute.last, { "model.safetensors": MERGED }));
+      await compute.callBack(
+        compute.last,
+        compute.last.hub.result_url,
+        successOf(compute.last, { "model.safetensors": MERGED }),
+      );
     };
     await driveJob(hub.platform, steps, id, 1);
     expect(await jobOf(id)).toMatchObject({ state: "failed", error: { code: "output_invalid" } });
@@ -306,7 +351,11 @@ describe("callbacks", () => {
     };
     await driveJob(hub.platform, steps, id, 1);
     const ended = await jobOf(id);
-    const again = await compute.callBack(compute.last, compute.last.hub.result_url, successOf(compute.last, { "model.safetensors": MERGED }));
+    const again = await compute.callBack(
+      compute.last,
+      compute.last.hub.result_url,
+      successOf(compute.last, { "model.safetensors": MERGED }),
+    );
     expect(again.status).toBe(204);
     const other = { attempt: 1, state: "failed", error: { code: "x", message: "y" } };
     expect((await compute.callBack(compute.last, compute.last.hub.result_url, other)).status).toBe(409);
@@ -317,7 +366,12 @@ describe("callbacks", () => {
   test("progress is kept once, in order, and moves the job to running", async () => {
     const id = await acceptMerge();
     const steps = new MemorySteps();
-    const event = (seq: number, done: number) => ({ seq, ts: "2026-11-22T00:00:00.000Z", type: "progress", data: { done, total: 3, unit: "tensors" } });
+    const event = (seq: number, done: number) => ({
+      seq,
+      ts: "2026-11-22T00:00:00.000Z",
+      type: "progress",
+      data: { done, total: 3, unit: "tensors" },
+    });
     steps.onWait = async () => {
       const { events_url: url } = compute.last.hub;
       await compute.callBack(compute.last, url, { attempt: 1, events: [event(1, 1), event(2, 2)] });
@@ -326,16 +380,12 @@ describe("callbacks", () => {
       await compute.finish(compute.last, { "model.safetensors": MERGED });
     };
     await driveJob(hub.platform, steps, id, 1);
-    const rows = await env.DB.prepare("select type, data from job_events where job_id = ? order by seq").bind(id).all<{ type: string; data: string }>();
-    expect(rows.results.map(({ type, data }) => (type === "state" ? JSON.parse(data).state : JSON.parse(data).done))).toEqual([
-      "queued",
-      "running",
-      1,
-      2,
-      3,
-      "publishing",
-      "succeeded",
-    ]);
+    const rows = await env.DB.prepare("select type, data from job_events where job_id = ? order by seq")
+      .bind(id)
+      .all<{ type: string; data: string }>();
+    expect(
+      rows.results.map(({ type, data }) => (type === "state" ? JSON.parse(data).state : JSON.parse(data).done)),
+    ).toEqual(["queued", "running", 1, 2, 3, "publishing", "succeeded"]);
   });
 });
 
@@ -372,7 +422,8 @@ describe("an end that nobody wished for", () => {
     steps.onWait = () => {
       hub.time += hub.platform.config.jobTimeoutS * 1000;
     };
-    compute.answer = (method, path) => (path.endsWith("/cancel") ? compute.cancelled.push(path) && problemAnswer(404, "x") : null);
+    compute.answer = (_, path) =>
+      path.endsWith("/cancel") ? compute.cancelled.push(path) && problemAnswer(404, "x") : null;
     await driveJob(hub.platform, steps, id, 1);
     expect(await jobOf(id)).toMatchObject({ state: "failed", error: { code: "deadline_exceeded" } });
     expect(compute.cancelled).toHaveLength(1);

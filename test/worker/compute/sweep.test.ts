@@ -18,7 +18,14 @@ beforeEach(async () => {
   const ada = await user(await administrator(), "ada");
   await publishModel(ada, "ada/a");
   await publishModel(ada, "ada/b", safetensors({ w: [5, 6], b: [7] }));
-  id = await hub.accept(ada, { kind: "merge", method: "linear", a: "ada/a", b: "ada/b", lambda: 0.5, output: { repo: "ada/merged" } });
+  id = await hub.accept(ada, {
+    kind: "merge",
+    method: "linear",
+    a: "ada/a",
+    b: "ada/b",
+    lambda: 0.5,
+    output: { repo: "ada/merged" },
+  });
   await hub.settled();
   hub.started.length = 0;
   hub.time += 60_000;
