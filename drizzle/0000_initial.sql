@@ -123,12 +123,13 @@ CREATE TABLE `jobs` (
 	`started_at` integer,
 	`updated_at` integer NOT NULL,
 	`ended_at` integer,
-	`deadline_at` integer NOT NULL
+	`deadline_at` integer NOT NULL,
+	`due_at` integer NOT NULL
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `jobs_request_key_unique` ON `jobs` (`request_key`);--> statement-breakpoint
 CREATE INDEX `jobs_actor` ON `jobs` (`actor_id`,`created_at`);--> statement-breakpoint
-CREATE INDEX `jobs_state` ON `jobs` (`state`,`updated_at`);--> statement-breakpoint
+CREATE INDEX `jobs_due` ON `jobs` (`state`,`due_at`);--> statement-breakpoint
 CREATE INDEX `jobs_output` ON `jobs` (`output_repo_id`,`created_at`);--> statement-breakpoint
 CREATE TABLE `lineage` (
 	`repo_id` text NOT NULL,

@@ -144,6 +144,7 @@ function jobStatements(caller: Caller, actorId: string, job: NewJob): Statement[
       spec: plan,
       createdAt: now,
       updatedAt: now,
+      dueAt: now,
       deadlineAt: now + platform.config.jobTimeoutS * 1000,
     }),
     sql`insert into job_inputs (job_id, name, repo_id, commit_id, path, sha256, size, purpose)

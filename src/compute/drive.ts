@@ -1,6 +1,6 @@
 // Drives one job to its end. The row in D1 is the truth: each step looks at it, does the one thing that comes next, and may be
 // repeated at any time, so a crash before, in or after any step loses and doubles nothing.
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Caller } from "../access/caller";
 import { jobToken } from "../access/job-tokens";
 import { commitBatch, type Guard } from "../db/client";
@@ -11,7 +11,7 @@ import type { Platform } from "../platform/platform";
 import { type Answer, askFor, cancelAtCompute, submit } from "./compute-client";
 import { Report } from "./contract";
 import { loadInputs } from "./inputs";
-import { jobEventStatement } from "./job-events";
+import { jobEventStatement, sourceEventsStatement } from "./job-events";
 import { endJob, hasEnded, type Job, type JobError, loadJob } from "./jobs";
 import { Plan, submissionOf } from "./plan";
 import { publish } from "./publish";
@@ -109,10 +109,21 @@ async function follow(platform: Platform, job: Job, answer: Answer): Promise<Nex
     case "unknown":
       return pause(platform, job);
     case "busy":
+      await noteTrouble(platform, job, answer.problem);
       return pause(platform, job, answer.retryMs);
     case "job":
       return followJob(platform, job, answer);
   }
+}
+
+/** Tells who follows the job why nothing happens: once an attempt, in the place 0 that the compute service's own events leave free. */
+async function noteTrouble(platform: Platform, job: Job, problem: string): Promise<void> {
+  const data = {
+    level: "warning",
+    message: `The compute service takes no work now (${problem}); the hub goes on asking.`,
+  };
+  const event = { seq: 0, at: platform.now(), type: "log", data };
+  await commitBatch(platform.db, [], [sourceEventsStatement(job.id, job.attempt, [event])]);
 }
 
 async function followJob(
@@ -144,11 +155,18 @@ async function followJob(
   }
 }
 
-function pause(platform: Platform, job: Job, atLeastMs = 0): Next {
+/** Waits a share of the job's age, and says in the row until when, so that the clock notices a driver that does not come back. */
+async function pause(platform: Platform, job: Job, atLeastMs = 0): Promise<Next> {
   const now = platform.now();
-  const share = Math.min((now - job.createdAt) * WAIT_SHARE, MAX_WAIT_MS);
+  const wanted = Math.max((now - job.createdAt) * WAIT_SHARE, atLeastMs);
   // Never past the deadline, which is to be acted on in time.
-  return { kind: "wait", ms: Math.max(MIN_WAIT_MS, Math.min(Math.max(share, atLeastMs), job.deadlineAt - now)) };
+  const ms = Math.max(MIN_WAIT_MS, Math.min(wanted, MAX_WAIT_MS, job.deadlineAt - now));
+  await platform.db
+    .update(jobs)
+    .set({ dueAt: now + ms })
+    // A report that came in meanwhile made the job due at once.
+    .where(and(eq(jobs.id, job.id), isNull(jobs.reported)));
+  return { kind: "wait", ms };
 }
 
 async function finish(platform: Platform, job: Job, report: Report): Promise<Next> {

@@ -71,6 +71,7 @@ export async function takeReport(platform: Platform, id: JobId, report: Report):
         .update(jobs)
         .set({
           reported: report,
+          dueAt: now,
           updatedAt: now,
           ...(succeeded ? { state: "publishing", startedAt: sql`coalesce(${jobs.startedAt}, ${now})` } : {}),
         })

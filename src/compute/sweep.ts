@@ -1,5 +1,5 @@
 // Finds jobs that nobody drives any more and gives them a driver: what makes every lost hint and dead instance harmless.
-import { and, asc, eq, gt, inArray, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, lt, sql } from "drizzle-orm";
 import { commitBatch, type Guard } from "../db/client";
 import { jobs } from "../db/schema";
 import { HubError } from "../errors";
@@ -7,37 +7,40 @@ import type { JobId } from "../ids";
 import type { Platform } from "../platform/platform";
 import { endJob, loadJob, openStates } from "./jobs";
 
-/** A job whose row changed since is left alone: its start may still be on the way. */
-const QUIET_MS = 15_000;
-/** How many jobs one sweep looks at; the next goes on behind them. */
+/** How late a driver may be before the clock asks after it: a start or a wake-up may still be on its way. */
+const LATE_MS = 10_000;
+/** How late before it is replaced though it is said to live: longer than a step with all its retries takes. */
+const LOST_MS = 90_000;
+/** How many jobs one sweep looks at; what it revives is no longer due, so the next sweep sees the others. */
 const BATCH = 100;
 /** A job that wears out so many drivers is at fault itself. */
-const MAX_DRIVERS = 20;
+const MAX_DRIVERS = 50;
 
-export type Swept = { readonly open: number; readonly last: JobId | null };
-
-/**
- * Looks at the open jobs after `after`, in the order of their ids. `last` is where the next call goes on, null at the end.
- * `afterRestart` also wakes the drivers that are alive: a restarted local runtime resumes none of them by itself.
- */
-export async function sweepJobs(platform: Platform, after: JobId | null, afterRestart = false): Promise<Swept> {
-  const open = await platform.db
-    .select({ id: jobs.id, driver: jobs.driver, updatedAt: jobs.updatedAt })
+/** Revives the open jobs that are overdue. @returns whether any job is open */
+export async function sweepJobs(platform: Platform): Promise<boolean> {
+  const now = platform.now();
+  const overdue = await platform.db
+    .select({ id: jobs.id, driver: jobs.driver, dueAt: jobs.dueAt })
     .from(jobs)
-    .where(and(inArray(jobs.state, [...openStates]), ...(after === null ? [] : [gt(jobs.id, after)])))
-    .orderBy(asc(jobs.id))
+    .where(and(inArray(jobs.state, [...openStates]), lt(jobs.dueAt, now - LATE_MS)))
+    .orderBy(asc(jobs.dueAt))
     .limit(BATCH);
-  for (const { id, driver, updatedAt } of open)
-    if (afterRestart || updatedAt < platform.now() - QUIET_MS) await revive(platform, id, driver, afterRestart);
-  return { open: open.length, last: open.length === BATCH ? (open.at(-1)?.id ?? null) : null };
+  for (const { id, driver, dueAt } of overdue) await revive(platform, id, driver, now - dueAt);
+  const [open] = await platform.db
+    .select({ id: jobs.id })
+    .from(jobs)
+    .where(inArray(jobs.state, [...openStates]))
+    .limit(1);
+  return open !== undefined;
 }
 
-async function revive(platform: Platform, id: JobId, driver: number, wake: boolean): Promise<void> {
+async function revive(platform: Platform, id: JobId, driver: number, lateMs: number): Promise<void> {
   const state = await platform.jobs.state(id, driver);
-  if (state === "alive") return wake ? platform.jobs.wake(id, driver) : undefined;
   if (state === "missing") return platform.jobs.start(id, driver);
+  if (state === "alive" && lateMs < LOST_MS) return platform.jobs.wake(id, driver);
   if (driver >= MAX_DRIVERS) return giveUp(platform, id);
-  // Compare-and-swap: of two sweeps one starts the next driver. The compute service's work goes on untouched.
+  // Compare-and-swap: of two sweeps one starts the next driver. The compute service's work goes on untouched, and should the
+  // old driver come back after all, it finds that it is not the job's any more.
   const mine: Guard = {
     holds: sql`exists (select 1 from jobs where id = ${id} and driver = ${driver})`,
     otherwise: () => new HubError("job_ended", { state: "another sweep was first" }),
@@ -49,7 +52,7 @@ async function revive(platform: Platform, id: JobId, driver: number, wake: boole
       [
         platform.db
           .update(jobs)
-          .set({ driver: driver + 1 })
+          .set({ driver: driver + 1, dueAt: platform.now() })
           .where(and(eq(jobs.id, id), eq(jobs.driver, driver))),
       ],
     );

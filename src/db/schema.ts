@@ -193,10 +193,12 @@ export const jobs = sqliteTable(
     updatedAt: integer("updated_at").notNull(),
     endedAt: integer("ended_at"),
     deadlineAt: integer("deadline_at").notNull(),
+    /** When the driver will have looked at the job at the latest: one that has not is replaced. */
+    dueAt: integer("due_at").notNull(),
   },
   (t) => [
     index("jobs_actor").on(t.actorId, t.createdAt),
-    index("jobs_state").on(t.state, t.updatedAt),
+    index("jobs_due").on(t.state, t.dueAt),
     index("jobs_output").on(t.outputRepoId, t.createdAt),
   ],
 );

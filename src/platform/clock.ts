@@ -1,7 +1,6 @@
 // The hub's clock: one Durable Object whose alarm repeats what was lost. It is set for good by the first job or cron call.
 import { DurableObject } from "cloudflare:workers";
 import { sweepJobs } from "../compute/sweep";
-import type { JobId } from "../ids";
 import { sweepUploads } from "../store/uploads";
 import { cloudflarePlatform, type Env } from "./cloudflare";
 
@@ -25,11 +24,8 @@ export class Clock extends DurableObject<Env> {
     const platform = cloudflarePlatform(this.env, `clock:${crypto.randomUUID()}`, (work) => this.ctx.waitUntil(work));
     // The next alarm first: whatever fails below, the clock goes on.
     await this.ctx.storage.setAlarm(Date.now() + BUSY_MS);
-    const after = (await this.ctx.storage.get<JobId | null>("after")) ?? null;
-    const { open, last } = await sweepJobs(platform, after, this.#afterRestart);
-    await this.ctx.storage.put("after", last);
-    if (last === null) this.#afterRestart = false;
+    const busy = await sweepJobs(platform);
     await sweepUploads(platform);
-    if (open === 0 && after === null) await this.ctx.storage.setAlarm(Date.now() + IDLE_MS);
+    if (!busy) await this.ctx.storage.setAlarm(Date.now() + IDLE_MS);
   }
 }

@@ -422,8 +422,11 @@ describe("an end that nobody wished for", () => {
     steps.onWait = () => {
       hub.time += hub.platform.config.jobTimeoutS * 1000;
     };
-    compute.answer = (_, path) =>
-      path.endsWith("/cancel") ? compute.cancelled.push(path) && problemAnswer(404, "x") : null;
+    compute.answer = (_, path) => {
+      if (!path.endsWith("/cancel")) return null;
+      compute.cancelled.push(path);
+      return problemAnswer(404, "job_not_found");
+    };
     await driveJob(hub.platform, steps, id, 1);
     expect(await jobOf(id)).toMatchObject({ state: "failed", error: { code: "deadline_exceeded" } });
     expect(compute.cancelled).toHaveLength(1);

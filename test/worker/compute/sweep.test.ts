@@ -1,11 +1,13 @@
 // Lost hints and dead drivers: the clock finds their jobs.
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { driveJob } from "../../../src/compute/drive";
+import { Report } from "../../../src/compute/contract";
+import { advance, driveJob } from "../../../src/compute/drive";
 import { loadJob } from "../../../src/compute/jobs";
+import { takeReport } from "../../../src/compute/reports";
 import { sweepJobs } from "../../../src/compute/sweep";
 import type { JobId } from "../../../src/ids";
 import { administrator, user } from "../../kit/actors";
-import { FakeCompute, MemorySteps, publishModel, safetensors, TestPlatform } from "../../kit/jobs";
+import { FakeCompute, MemorySteps, publishModel, safetensors, successOf, TestPlatform } from "../../kit/jobs";
 
 let hub: TestPlatform;
 let compute: FakeCompute;
@@ -34,7 +36,7 @@ afterEach(() => vi.restoreAllMocks());
 
 test("a job whose start was lost is started, with the same driver", async () => {
   hub.driverState = "missing";
-  expect(await sweepJobs(hub.platform, null)).toEqual({ open: 1, last: null });
+  expect(await sweepJobs(hub.platform)).toBe(true);
   expect(hub.started).toEqual([[id, 1]]);
 });
 
@@ -46,7 +48,7 @@ test("a job whose driver died gets the next one; the dead one can't come back, a
   await expect(driveJob(hub.platform, first, id, 1)).rejects.toThrow("gone");
   hub.driverState = "dead";
   hub.time += 60_000;
-  await sweepJobs(hub.platform, null);
+  await sweepJobs(hub.platform);
   expect(hub.started).toEqual([[id, 2]]);
   const next = new MemorySteps();
   next.onWait = async () => {
@@ -60,26 +62,49 @@ test("a job whose driver died gets the next one; the dead one can't come back, a
 
 test("two sweeps at once start one driver", async () => {
   hub.driverState = "dead";
-  await Promise.all([sweepJobs(hub.platform, null), sweepJobs(hub.platform, null)]);
+  await Promise.all([sweepJobs(hub.platform), sweepJobs(hub.platform)]);
   expect(hub.started).toEqual([[id, 2]]);
 });
 
-test("a job that is driven, has just moved or has ended is left alone", async () => {
-  await sweepJobs(hub.platform, null);
+test("a driver that is a little late is woken, one that stays away is replaced", async () => {
+  hub.time -= 30_000;
+  await sweepJobs(hub.platform);
+  expect(hub.woken).toEqual([[id, 1]]);
+  expect(hub.started).toEqual([]);
+  hub.time += 90_000;
+  await sweepJobs(hub.platform);
+  expect(hub.started).toEqual([[id, 2]]);
+});
+
+test("a job whose driver waits as it said is left alone, and so is one that ended", async () => {
   hub.driverState = "dead";
-  hub.time -= 55_000;
-  await sweepJobs(hub.platform, null);
+  expect((await advance(hub.platform, id, 1)).kind).toBe("wait");
+  await sweepJobs(hub.platform);
+  expect(hub.started).toEqual([]);
+  await compute.finish(compute.last, { "model.safetensors": safetensors({ w: [1, 1], b: [1] }) });
+  await driveJob(hub.platform, new MemorySteps(), id, 1);
+  hub.time += 3_600_000;
+  expect(await sweepJobs(hub.platform)).toBe(false);
   expect(hub.started).toEqual([]);
 });
 
-test("a job that is driven is woken after a restart, which resumes no driver by itself", async () => {
-  hub.time -= 60_000;
-  await sweepJobs(hub.platform, null, true);
-  expect(hub.woken).toEqual([[id, 1]]);
+test("a result whose wake-up was lost makes the job due at once", async () => {
+  hub.time += 3_600_000;
+  expect(await advance(hub.platform, id, 1)).toEqual({ kind: "wait", ms: 120_000 });
+  hub.time += 1_000;
+  await takeReport(
+    hub.platform,
+    id,
+    Report.parse(successOf(compute.last, { "model.safetensors": new Uint8Array([1]) })),
+  );
+  expect(await loadJob(hub.platform, id)).toMatchObject({ state: "publishing", dueAt: hub.time });
 });
 
 test("a job that wears out every driver fails with a reason", async () => {
   hub.driverState = "dead";
-  for (let i = 0; i < 20; i++) await sweepJobs(hub.platform, null);
+  for (let i = 0; i < 50; i++) {
+    hub.time += 60_000;
+    await sweepJobs(hub.platform);
+  }
   expect(await loadJob(hub.platform, id)).toMatchObject({ state: "failed", error: { code: "internal" } });
 });

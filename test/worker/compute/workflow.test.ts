@@ -57,7 +57,7 @@ test("whose start was lost is found by the clock", async () => {
   });
   const { id } = await ask();
   expect(compute.submissions).toHaveLength(0);
-  await env.DB.prepare("update jobs set updated_at = 0 where id = ?").bind(id).run();
+  await env.DB.prepare("update jobs set due_at = 0 where id = ?").bind(id).run();
   await runDurableObjectAlarm(env.CLOCK.get(env.CLOCK.idFromName("hub")));
   await vi.waitFor(() => expect(compute.submissions).toHaveLength(1), PATIENCE);
   await compute.finish(compute.last, { "model.safetensors": MERGED });
