@@ -4,18 +4,10 @@ import * as z from "zod";
 import type { Caller } from "../access/caller";
 import { queryRows } from "../db/client";
 import type { GitId, RepoType } from "../ids";
-import { JoinedRepo, jsonColumn, type RepoLink, visibleRepo } from "./overview";
+import { JoinedRepo, jsonColumn, Metric, type RepoLink, repoJson, visibleRepo } from "./overview";
 import { gitIdColumn, type Repository } from "./repositories";
 
 const MAX_SCORES = 200;
-
-const Metric = z.object({
-  metric: z.string(),
-  value: z.number(),
-  n: z.number(),
-  ci: z.object({ level: z.number(), lo: z.number(), hi: z.number(), method: z.string() }).nullish(),
-});
-export type Metric = z.output<typeof Metric>;
 
 /** The part of a record that is shown; a record holds more. */
 const ShownRecord = z.object({
@@ -70,9 +62,6 @@ const ScoreRow = z.object({
     z.array(z.object({ repoId: z.string(), commit: z.string(), weight: z.number(), repo: JoinedRepo })),
   ).nullable(),
 });
-
-const repoJson = (repo: SQL, owner: SQL): SQL =>
-  sql`json_object('type', ${repo}.type, 'owner', ${owner}.name, 'name', ${repo}.name, 'ownerId', ${repo}.owner_id, 'private', ${repo}.private)`;
 
 export type ScoreFilter = { readonly commit?: GitId | undefined; readonly id?: string | undefined };
 

@@ -4,20 +4,21 @@ import { splitFrontMatter } from "../../formats/model-card";
 import { findStoredFiles, type StoredFile } from "../../hub/files";
 import { readLineage } from "../../hub/lineage";
 import { cardData } from "../../hub/model-card";
-import { readOverview } from "../../hub/overview";
+import { type Overview, readOverview } from "../../hub/overview";
 import { findSnapshot, repoName } from "../../hub/repositories";
 import { dtypeShares, readTensors, type Tensors } from "../../hub/tensors";
 import { parseRevision, type RepoType } from "../../ids";
 import { type Ctx, callerOf, originOf, repoIdOf } from "../hf/request";
-import { blobAddress, cardAddress, linkOf, resolveAddress, treeAddress } from "./address";
+import { blobAddress, cardAddress, evaluationsAddress, linkOf, resolveAddress, treeAddress } from "./address";
+import { scaleOf, Whisker } from "./charts/whisker";
 import { readShownText } from "./file-text";
 import { type FrontMatter, FrontMatterTable, Tags } from "./front-matter";
 import { answer, Time } from "./layout";
 import { LineageLists } from "./lineage";
 import { renderCard } from "./markdown";
-import { RepoFrame, RevisionMenu } from "./repo-frame";
+import { RepoFrame, RepoName, RevisionMenu } from "./repo-frame";
 import { UseIt } from "./snippets";
-import { byteSize, dateTime, shortCount, shortId, wholeNumber } from "./wording";
+import { byteSize, dateTime, metricName, score, shortCount, shortId, wholeNumber } from "./wording";
 
 const README = "README.md";
 const WEIGHTS = "model.safetensors";
@@ -87,6 +88,9 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
             {weights === null ? null : (
               <WeightsSummary file={weights} tensors={tensors} href={blobAddress(link, revision, WEIGHTS)} />
             )}
+            {overview.score === null ? null : (
+              <ScoreSummary score={overview.score} href={evaluationsAddress(link, revision)} />
+            )}
             <LineageLists lineage={lineage} weights={overview.weights} />
             <UseIt
               repo={link}
@@ -109,6 +113,35 @@ function safeCardData(text: string): FrontMatter | null {
   } catch {
     return null;
   }
+}
+
+type ScoreProps = { readonly score: NonNullable<Overview["score"]>; readonly href: string };
+
+function ScoreSummary({ score: { results, dataset, split }, href }: ScoreProps) {
+  const scale = scaleOf(results);
+  return (
+    <section aria-labelledby="score">
+      <h2 id="score">
+        Evaluated on <RepoName repo={dataset} />, split {split}
+      </h2>
+      <table class="tight">
+        <tbody>
+          {results.map((metric) => (
+            <tr>
+              <th scope="row">{metricName(metric.metric)}</th>
+              <td class="num">{score(metric.value)}</td>
+              <td>
+                <Whisker metric={metric} scale={scale} />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <p class="small">
+        <a href={href}>Intervals, confusion matrix, how to recompute</a>
+      </p>
+    </section>
+  );
 }
 
 type WeightsProps = { readonly file: StoredFile; readonly tensors: Tensors | null; readonly href: string };

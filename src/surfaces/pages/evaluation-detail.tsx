@@ -1,8 +1,9 @@
 // One evaluation in full: its metrics, its confusion matrix, and everything needed to compute it again.
-import type { Metric, Score } from "../../hub/scores";
+import type { Metric } from "../../hub/overview";
+import type { Score } from "../../hub/scores";
 import { commitAddress } from "./address";
 import { Confusion, MAX_CLASSES } from "./charts/confusion";
-import { scaleOf, Whisker } from "./charts/whisker";
+import { scaleOf, scaleText, Whisker } from "./charts/whisker";
 import { Time } from "./layout";
 import { RepoName } from "./repo-frame";
 import { dateTime, metricName, score as scoreText, shortId, wholeNumber } from "./wording";
@@ -47,9 +48,7 @@ function MetricTable({ metrics }: { readonly metrics: readonly Metric[] }) {
               Value
             </th>
             <th scope="col">95 % interval</th>
-            <th scope="col">
-              {scale.from.toFixed(2)} – {scale.to.toFixed(2)}
-            </th>
+            <th scope="col">{scaleText(scale)}</th>
           </tr>
         </thead>
         <tbody>

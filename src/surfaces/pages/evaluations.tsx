@@ -6,12 +6,13 @@ import { listScores, type Score } from "../../hub/scores";
 import { parseRevision, type RepoType } from "../../ids";
 import { type Ctx, callerOf, originOf, repoIdOf } from "../hf/request";
 import { commitAddress, evaluationAddress, evaluationsAddress, linkOf } from "./address";
-import { type Scale, scaleOf, Whisker } from "./charts/whisker";
+import { type Scale, scaleOf, scaleText, Whisker } from "./charts/whisker";
 import { EvaluationDetail } from "./evaluation-detail";
 import { answer, Time } from "./layout";
 import { RepoFrame, RepoName, RevisionMenu } from "./repo-frame";
+import { jobCommand } from "./snippets";
 import { SweepFigure } from "./sweep-figure";
-import { dateTime, metricName, score, shortId, weightText, wholeNumber } from "./wording";
+import { day, metricName, score, shortId, weightText, wholeNumber } from "./wording";
 
 const MAIN = parseRevision("main");
 
@@ -50,7 +51,7 @@ export async function evaluations(c: Ctx, type: RepoType): Promise<Response> {
           <EvaluationDetail
             score={headline}
             origin={originOf(c)}
-            heading={`The newest of ${headline.names[0] ?? shortId(headline.model.commit)}`}
+            heading={`Newest evaluation of ${headline.names[0] ?? shortId(headline.model.commit)}`}
           />
         )}
       </RepoFrame>
@@ -101,7 +102,9 @@ type GroupProps = { readonly group: ScoreGroup; readonly repo: Repository; reado
 function Group({ group: { scores }, repo, overview }: GroupProps) {
   const [first] = scores;
   const metrics = [...new Set(scores.flatMap((one) => one.record.results.map((result) => result.metric)))];
-  const scale = scaleOf(scores.flatMap((one) => one.record.results));
+  const columns = metrics.map(
+    (name): Column => ({ name, scale: scaleOf(scores.flatMap((one) => resultsOf(one, name))) }),
+  );
   const [main] = metrics;
   const ranked = [...scores].sort((a, b) => metricOf(b, main) - metricOf(a, main) || b.at - a.at);
   return (
@@ -114,7 +117,7 @@ function Group({ group: { scores }, repo, overview }: GroupProps) {
         <a class="mono" href={commitAddress(first.dataset.repo, first.dataset.commit)}>
           {shortId(first.dataset.commit)}
         </a>{" "}
-        · dots are values, lines their 95 % intervals, on a scale from {scale.from.toFixed(2)} to {scale.to.toFixed(2)}
+        · dots are values, lines their 95 % intervals, each column on its own scale
       </p>
       {repo.type === "model" ? (
         <SweepFigure scores={scores} chosenWeights={overview.weights} repo={linkOf(repo)} />
@@ -124,15 +127,17 @@ function Group({ group: { scores }, repo, overview }: GroupProps) {
           <thead>
             <tr>
               <th scope="col">{repo.type === "model" ? "Revision" : "Model"}</th>
-              {metrics.map((name) => (
-                <th scope="col">{metricName(name)}</th>
+              {columns.map(({ name, scale }) => (
+                <th scope="col">
+                  {metricName(name)} <span class="scale">{scaleText(scale)}</span>
+                </th>
               ))}
-              <th scope="col">When</th>
+              <th scope="col">Details</th>
             </tr>
           </thead>
           <tbody>
             {ranked.map((one) => (
-              <ScoreRow one={one} metrics={metrics} scale={scale} repo={repo} />
+              <ScoreRow one={one} columns={columns} repo={repo} />
             ))}
           </tbody>
         </table>
@@ -141,17 +146,19 @@ function Group({ group: { scores }, repo, overview }: GroupProps) {
   );
 }
 
-const metricOf = (one: Score, metric: string | undefined): number =>
-  one.record.results.find((result) => result.metric === metric)?.value ?? 0;
+type Column = { readonly name: string; readonly scale: Scale };
+
+const resultsOf = (one: Score, metric: string | undefined) =>
+  one.record.results.filter((result) => result.metric === metric);
+const metricOf = (one: Score, metric: string | undefined): number => resultsOf(one, metric)[0]?.value ?? 0;
 
 type RowProps = {
   readonly one: Score;
-  readonly metrics: readonly string[];
-  readonly scale: Scale;
+  readonly columns: readonly Column[];
   readonly repo: Repository;
 };
 
-function ScoreRow({ one, metrics, scale, repo }: RowProps) {
+function ScoreRow({ one, columns, repo }: RowProps) {
   const [share] = one.shares;
   return (
     <tr>
@@ -173,8 +180,8 @@ function ScoreRow({ one, metrics, scale, repo }: RowProps) {
           <div class="soft small">λ = {weightText(share.weight)}</div>
         )}
       </th>
-      {metrics.map((name) => {
-        const metric = one.record.results.find((result) => result.metric === name);
+      {columns.map(({ name, scale }) => {
+        const [metric] = resultsOf(one, name);
         return (
           <td>
             {metric === undefined ? (
@@ -190,7 +197,7 @@ function ScoreRow({ one, metrics, scale, repo }: RowProps) {
       })}
       <td>
         <a href={evaluationAddress(linkOf(repo), one.id)}>
-          <Time ms={one.at} text={dateTime(one.at)} />
+          <Time ms={one.at} text={day(one.at)} />
         </a>
       </td>
     </tr>
@@ -204,9 +211,7 @@ function NoScores({ c, repo }: { readonly c: Ctx; readonly repo: Repository }) {
     <div class="box pad">
       <p>Nothing was evaluated yet. Ask for it:</p>
       <pre tabindex={0}>
-        <code class="pick">
-          {`curl ${originOf(c)}/api/v1/jobs -H "Authorization: Bearer $HF_TOKEN" \\\n  --json '${JSON.stringify(request)}'`}
-        </code>
+        <code class="pick">{jobCommand(originOf(c), request)}</code>
       </pre>
     </div>
   );

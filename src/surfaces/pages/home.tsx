@@ -3,10 +3,20 @@ import { listRepos, type Repository } from "../../hub/repositories";
 import { type Ctx, callerOf, originOf } from "../hf/request";
 import { cardAddress, linkOf } from "./address";
 import { answer, Time } from "./layout";
-import { Snippet } from "./snippets";
+import { jobCommand, Snippet } from "./snippets";
 import { dateTime } from "./wording";
 
 const NEWEST = 12;
+
+const MERGE = {
+  kind: "merge",
+  method: "linear",
+  a: "ada/one",
+  b: "bob/other",
+  lambda: 0.5,
+  output: { repo: "ada/merged" },
+};
+const EVALUATE = { kind: "evaluate", model: "ada/merged", dataset: "ada/digits", split: "test" };
 
 export async function home(c: Ctx): Promise<Response> {
   const caller = callerOf(c);
@@ -34,17 +44,11 @@ export async function home(c: Ctx): Promise<Response> {
         <section id="use" class="use-it">
           <h2>Use it with what you have</h2>
           <p>Stock clients work unchanged: point them here with one variable.</p>
-          <div class="two">
+          <div class="two wide">
             <Snippet title="Any Hugging Face client" text={`export HF_ENDPOINT=${origin}`} />
-            <Snippet title="Upload a folder" text={`hf upload your-name/your-model ./folder`} />
-            <Snippet
-              title="Merge two models"
-              text={`curl ${origin}/api/v1/jobs -H "Authorization: Bearer $HF_TOKEN" \\\n  --json '{"kind":"merge","method":"linear","a":"ada/a","b":"bob/b",\n    "lambda":0.5,"output":{"repo":"ada/merged"}}'`}
-            />
-            <Snippet
-              title="Evaluate one"
-              text={`curl ${origin}/api/v1/jobs -H "Authorization: Bearer $HF_TOKEN" \\\n  --json '{"kind":"evaluate","model":"ada/merged",\n    "dataset":"ada/digits","split":"test"}'`}
-            />
+            <Snippet title="Upload a folder" text="hf upload your-name/your-model ./folder" />
+            <Snippet title="Merge two models" text={jobCommand(origin, MERGE)} />
+            <Snippet title="Evaluate one" text={jobCommand(origin, EVALUATE)} />
           </div>
         </section>
       </>

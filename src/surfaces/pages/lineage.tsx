@@ -17,7 +17,7 @@ const USED_FOR: Record<Relative["relation"], string> = {
   dataset: "used to train",
 };
 
-/** Children beyond these are counted. */
+/** Repositories beyond these are counted. */
 const SHOWN_CHILDREN = 10;
 
 export function LineageLists({
@@ -28,6 +28,7 @@ export function LineageLists({
   readonly weights: Overview["weights"];
 }) {
   const { parents, children } = lineage;
+  const used = byRepository(children);
   return (
     <>
       {parents.length === 0 ? null : (
@@ -51,19 +52,31 @@ export function LineageLists({
         <section aria-labelledby="used-for">
           <h2 id="used-for">Used for</h2>
           <ul class="parents">
-            {children.slice(0, SHOWN_CHILDREN).map((child) => (
+            {used.slice(0, SHOWN_CHILDREN).map(({ newest, count }) => (
               <li>
-                <RelativeItem relative={child} words={USED_FOR[child.relation]} />
+                <RelativeItem relative={newest} words={USED_FOR[newest.relation]} />
+                {count > 1 ? <div class="soft small">and {count - 1} other revisions of it</div> : null}
               </li>
             ))}
           </ul>
-          {children.length > SHOWN_CHILDREN ? (
-            <p class="soft small">and {children.length - SHOWN_CHILDREN} more</p>
-          ) : null}
+          {used.length > SHOWN_CHILDREN ? <p class="soft small">and {used.length - SHOWN_CHILDREN} more</p> : null}
         </section>
       )}
     </>
   );
+}
+
+type Used = { readonly newest: Relative; readonly count: number };
+
+/** A sweep makes many revisions of one repository from the same parents: they are one line. Children come newest first. */
+function byRepository(children: readonly Relative[]): Used[] {
+  const groups = new Map<string, Used>();
+  for (const child of children) {
+    const key = `${child.relation} ${child.source?.type} ${child.source?.repo}`;
+    const group = groups.get(key);
+    groups.set(key, { newest: group?.newest ?? child, count: (group?.count ?? 0) + 1 });
+  }
+  return [...groups.values()];
 }
 
 function RelativeItem({ relative: { source }, words }: { readonly relative: Relative; readonly words: string }) {

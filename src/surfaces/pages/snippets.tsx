@@ -13,6 +13,10 @@ export function Snippet({ title, text }: { readonly title: string; readonly text
   );
 }
 
+/** Asks for a job, one field a line. */
+export const jobCommand = (origin: string, request: object): string =>
+  `curl ${origin}/api/v1/jobs \\\n  -H "Authorization: Bearer $HF_TOKEN" \\\n  --json '${JSON.stringify(request, null, 2).replaceAll("\n", "\n  ")}'`;
+
 export type UseItProps = {
   readonly repo: RepoLink;
   readonly revision: string;

@@ -1,5 +1,5 @@
 // A metric over the share of one model in a merge, each point with its interval.
-import type { Metric } from "../../../hub/scores";
+import type { Metric } from "../../../hub/overview";
 import { score, weightText } from "../wording";
 import { intervalText, scaleOf } from "./whisker";
 

@@ -1,10 +1,10 @@
 // A value with its interval as a dot on a line, on a scale shared by a whole table.
-import type { Metric } from "../../../hub/scores";
+import type { Metric } from "../../../hub/overview";
 import { metricName, score } from "../wording";
 
 export type Scale = { readonly from: number; readonly to: number };
 
-const WIDTH = 120;
+const WIDTH = 110;
 const HEIGHT = 14;
 const EDGE = 4;
 const STEP = 0.05;
@@ -17,6 +17,8 @@ export function scaleOf(metrics: readonly Metric[]): Scale {
   const to = Math.ceil(Math.max(...values) / STEP - 1e-9) * STEP;
   return { from, to: to > from ? to : from + STEP };
 }
+
+export const scaleText = ({ from, to }: Scale): string => `${from.toFixed(2)}–${to.toFixed(2)}`;
 
 export const intervalText = ({ ci }: Metric): string =>
   ci ? `${Math.round(ci.level * 100)} % interval ${score(ci.lo)} to ${score(ci.hi)} (${ci.method})` : "no interval";
