@@ -32,14 +32,14 @@ export function isLfsTracked(attributes: Attributes, path: string): boolean {
 /** How a client should send a file, given its size in bytes and its first bytes. */
 export function uploadMode(attributes: Attributes, path: string, size: number, sample: Uint8Array): "lfs" | "regular" {
   if (size === 0) return "regular";
-  return isLfsTracked(attributes, path) || size > MAX_REGULAR_BYTES || isBinary(sample) ? "lfs" : "regular";
+  return isLfsTracked(attributes, path) || size > MAX_REGULAR_BYTES || isBinary(sample, size) ? "lfs" : "regular";
 }
 
-function isBinary(sample: Uint8Array): boolean {
+function isBinary(sample: Uint8Array, size: number): boolean {
   if (sample.includes(0)) return true;
   try {
-    // The sample may end inside a character: `stream` lets the last one be incomplete.
-    new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(sample, { stream: true });
+    // A sample that is not the whole file may end inside a character: `stream` lets the last one be incomplete.
+    new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(sample, { stream: sample.length < size });
     return false;
   } catch {
     return true;
