@@ -10,13 +10,10 @@ const BUSY_MS = 15_000;
 const IDLE_MS = 15 * 60_000;
 
 export class Clock extends DurableObject<Env> {
-  /** True until the first whole sweep of this object's life: the runtime may just have been restarted. */
-  #afterRestart = true;
-
-  /** Makes sure that the clock ticks soon, after a restart at once. */
+  /** Makes sure that the clock ticks soon. */
   async start(): Promise<void> {
     const alarm = await this.ctx.storage.getAlarm();
-    const soon = Date.now() + (this.#afterRestart ? 0 : BUSY_MS);
+    const soon = Date.now() + BUSY_MS;
     if (alarm === null || alarm > soon) await this.ctx.storage.setAlarm(soon);
   }
 
