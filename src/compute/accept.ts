@@ -16,6 +16,9 @@ import { type Plan, purposeOf, type Source, sourcesOf } from "./plan";
 import { planJob } from "./planning";
 import type { JobRequest, OutputRequest } from "./requests";
 
+/** D1 keeps strings of at most 2 MB. */
+const MAX_PLAN_CHARS = 1_500_000;
+
 export type Accepted = { readonly job: Job; readonly isNew: boolean };
 
 /**
@@ -33,6 +36,10 @@ export async function acceptJob(caller: Caller, request: JobRequest, idempotency
 
   const output = request.kind === "evaluate" ? null : await findOutput(caller, request.output);
   const plan = await planJob(caller, request);
+  if (JSON.stringify(plan).length > MAX_PLAN_CHARS)
+    throw new HubError("payload_too_large", {
+      problem: "the inputs have too many files for one job: use models with fewer shards",
+    });
   // A crash after this leaves an empty repository, which the repeated request then finds and uses.
   const repo = output === null ? null : (output.repo ?? (await createOutput(caller, output, plan)));
   const id = newJobId(platform.now());
