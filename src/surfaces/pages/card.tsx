@@ -18,10 +18,12 @@ import { LineageLists } from "./lineage";
 import { renderCard } from "./markdown";
 import { RepoFrame, RepoName, RevisionMenu } from "./repo-frame";
 import { UseIt } from "./snippets";
+import { parseTraining, TrainingSummary } from "./training";
 import { byteSize, dateTime, metricName, score, shortCount, shortId, wholeNumber } from "./wording";
 
 const README = "README.md";
 const WEIGHTS = "model.safetensors";
+const TRAINING = "training.json";
 /** Longer cards are read in their file. Bytes. */
 const MAX_CARD_BYTES = 400_000;
 /** A header that costs more than this to read is left to the page of its file. Bytes. */
@@ -32,22 +34,25 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
   const { platform } = caller;
   const revision = parseRevision(c.req.query("revision") ?? "main");
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
-  const [overview, lineage, [readme = null, weights = null, config = null, task = null]] = await Promise.all([
-    readOverview(caller, snapshot),
-    readLineage(caller, snapshot),
-    findStoredFiles(
-      platform.db,
-      [README, WEIGHTS, "config.json", "task.json"].map((path) => ({ snapshot, path })),
-    ),
-  ]);
+  const [overview, lineage, [readme = null, weights = null, training = null, config = null, task = null]] =
+    await Promise.all([
+      readOverview(caller, snapshot),
+      readLineage(caller, snapshot),
+      findStoredFiles(
+        platform.db,
+        [README, WEIGHTS, TRAINING, "config.json", "task.json"].map((path) => ({ snapshot, path })),
+      ),
+    ]);
   const { repo, commit } = snapshot;
   const link = linkOf(repo);
   const origin = originOf(c);
-  const [text, tensors] = await Promise.all([
+  const [text, tensors, record] = await Promise.all([
     readme === null ? null : readShownText(platform, readme, MAX_CARD_BYTES),
     weights === null ? null : readTensors(platform, weights, MAX_HEADER_BYTES),
+    training === null ? null : readShownText(platform, training, MAX_CARD_BYTES),
   ]);
   const data = text === null ? null : safeCardData(text);
+  const trained = record === null ? null : parseTraining(record);
   return answer(c, {
     title: repoName(repo),
     description: `${repoName(repo)} on OWM Hub`,
@@ -92,6 +97,9 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
               <ScoreSummary score={overview.score} href={evaluationsAddress(link, revision)} />
             )}
             <LineageLists lineage={lineage} weights={overview.weights} />
+            {trained === null ? null : (
+              <TrainingSummary record={trained} href={blobAddress(link, revision, TRAINING)} />
+            )}
             <UseIt
               repo={link}
               revision={revision}
