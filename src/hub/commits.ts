@@ -9,7 +9,7 @@ import { allowedEvent, eventStatement } from "../events/trail";
 import { commitId, type GitCommit, gitPerson } from "../formats/git/commit";
 import { encodeLfsPointer } from "../formats/git/lfs-pointer";
 import { blobId } from "../formats/git/objects";
-import { type GitId, parseFilePath, parseGitId, parseSha256, type RefName, type Sha256 } from "../ids";
+import { type FilePath, type GitId, parseFilePath, parseGitId, parseSha256, type RefName, type Sha256 } from "../ids";
 import type { Db, Platform } from "../platform/platform";
 import { storeBytes } from "../store/contents";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
@@ -243,32 +243,52 @@ function chunks<T>(rows: readonly T[]): T[][] {
   return result;
 }
 
-/** Rows of a new repository's first commit on `main`: `.gitattributes`, and a model card where a licence was chosen. */
-export async function initialCommit(caller: Caller, repo: Repository, license?: string): Promise<Statement[]> {
-  const { platform } = caller;
+export type FirstFile = { readonly path: FilePath; readonly bytes: Uint8Array; readonly field: string };
+
+/** `.gitattributes`, and a model card where a licence was chosen, unless the repository's maker sends their own. */
+function firstFiles(own: readonly FirstFile[], license: string | undefined): FirstFile[] {
   const texts: [string, string][] = [[".gitattributes", DEFAULT_ATTRIBUTES]];
   if (license !== undefined) texts.push(["README.md", `---\nlicense: ${JSON.stringify(license)}\n---\n`]);
+  const made = texts.map(([path, text]) => ({
+    path: parseFilePath(path, "path"),
+    bytes: new TextEncoder().encode(text),
+    field: "path",
+  }));
+  const sent = new Set<string>(own.map((file) => file.path));
+  return [...made.filter((file) => !sent.has(file.path)), ...own];
+}
+
+/** A commit without a parent, and the rows that publish it on a branch that is new. */
+export async function initialCommit(
+  caller: Caller,
+  repo: Repository,
+  ref: RefName,
+  given: { readonly license?: string; readonly files?: readonly FirstFile[] } = {},
+): Promise<{ id: GitId; statements: Statement[] }> {
+  const { platform } = caller;
+  const first = firstFiles(given.files ?? [], given.license);
   const files = await storeFiles(
     platform,
-    texts.map(([, text]) => new TextEncoder().encode(text)),
+    first.map((file) => file.bytes),
   );
-  const changes = texts.map(([path], i): Change => {
+  const changes = first.map(({ path, field }, i): Change => {
     const file = files[i];
     if (file === undefined) throw new HubError("internal");
-    return { kind: "put", path: parseFilePath(path, "path"), file, field: "path" };
+    return { kind: "put", path, file, field };
   });
   const { root, rows } = editTree([], changes);
   const now = platform.now();
   const made = gitCommit({ tree: root, parents: [], author: authorOf(caller), message: "initial commit\n", now });
-  return [
+  const statements = [
     ...treeStatements(repo.id, rows),
     ...linkContents(
       repo.id,
       files.map((file) => file.sha256),
       now,
     ),
-    ...commitRows(platform.db, repo, made, MAIN, now),
+    ...commitRows(platform.db, repo, made, ref, now),
   ];
+  return { id: commitId(made), statements };
 }
 
 /** Stores regular files; their entries are ready for a tree. One D1 query for all. */

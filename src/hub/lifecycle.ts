@@ -7,10 +7,15 @@ import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
 import { type RepoId, sortableId } from "../ids";
 import { findAccount } from "./accounts";
-import { initialCommit } from "./commits";
-import { findRepo, type Repository, repoName, targetOf } from "./repositories";
+import { type FirstFile, initialCommit } from "./commits";
+import { findRepo, MAIN, type Repository, repoName, targetOf } from "./repositories";
 
-export type NewRepo = { readonly id: RepoId; readonly private: boolean; readonly license?: string };
+export type NewRepo = {
+  readonly id: RepoId;
+  readonly private: boolean;
+  readonly license?: string;
+  readonly files?: readonly FirstFile[];
+};
 
 /** Creates the repository with its branch `main` and a first commit, in one batch. @throws repo_exists */
 export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repository> {
@@ -29,7 +34,7 @@ export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repos
     createdAt: now,
     updatedAt: now,
   };
-  const first = await initialCommit(caller, repo, wanted.license);
+  const first = await initialCommit(caller, repo, MAIN, wanted);
   try {
     // Commit point: the batch. Before it there are at most blobs that nothing names, which the next identical commit uses.
     await commitBatch(
@@ -46,7 +51,7 @@ export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repos
           createdAt: now,
           updatedAt: now,
         }),
-        ...first,
+        ...first.statements,
         eventStatement(
           platform.db,
           allowedEvent(platform, caller.actor, {

@@ -1,41 +1,59 @@
 // Branches and tags: listing, creating and deleting them, each move a compare-and-swap.
 import { and, eq, sql } from "drizzle-orm";
 import { authorize, type Caller } from "../access/caller";
-import { commitBatch } from "../db/client";
+import { commitBatch, type Statement } from "../db/client";
 import { refs } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
 import type { GitId, RefName } from "../ids";
 import type { Db } from "../platform/platform";
+import { initialCommit } from "./commits";
 import { MAIN, type Repository, targetOf } from "./repositories";
 
 export const listRefs = (db: Db, repoId: string) =>
   db.select({ name: refs.name, target: refs.target }).from(refs).where(eq(refs.repoId, repoId)).orderBy(refs.name);
 
-/** @throws ref_exists */
-export async function createRef(caller: Caller, repo: Repository, name: RefName, target: GitId): Promise<void> {
-  await moveRef(caller, repo, name, null, target);
+export type NewRef = {
+  /** `empty` starts a history of its own, without the files of any other branch. */
+  readonly target: GitId | "empty";
+  /** Whether a ref of that name gives way. */
+  readonly overwrite?: boolean;
+};
+
+/** @throws ref_exists | protected_ref */
+export async function createRef(caller: Caller, repo: Repository, name: RefName, wanted: NewRef): Promise<void> {
+  const from = wanted.overwrite === true ? await targetNow(caller, repo, name) : null;
+  if (from !== null && name === MAIN) throw new HubError("protected_ref", { ref: name });
+  if (wanted.target !== "empty") return moveRef(caller, repo, name, from, wanted.target);
+  authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+  const { id, statements } = await initialCommit(caller, repo, name);
+  await moveRef(caller, repo, name, from, id, statements);
 }
 
 /** @throws revision_not_found when there is no such ref */
 export async function deleteRef(caller: Caller, repo: Repository, name: RefName): Promise<void> {
   if (name === MAIN) throw new HubError("protected_ref", { ref: name });
-  const { db } = caller.platform;
-  const [row] = await db
+  const from = await targetNow(caller, repo, name);
+  if (from === null) throw new HubError("revision_not_found", { revision: name });
+  await moveRef(caller, repo, name, from, null);
+}
+
+async function targetNow(caller: Caller, repo: Repository, name: RefName): Promise<GitId | null> {
+  const [row] = await caller.platform.db
     .select({ target: refs.target })
     .from(refs)
     .where(and(eq(refs.repoId, repo.id), eq(refs.name, name)));
-  if (row === undefined) throw new HubError("revision_not_found", { revision: name });
-  await moveRef(caller, repo, name, row.target, null);
+  return row?.target ?? null;
 }
 
-/** Creates, moves or deletes a ref by compare-and-swap. */
+/** Creates, moves or deletes a ref by compare-and-swap; `before` are the rows that it is to point to. */
 async function moveRef(
   caller: Caller,
   repo: Repository,
   name: RefName,
   from: GitId | null,
   to: GitId | null,
+  before: readonly Statement[] = [],
 ): Promise<void> {
   const { platform, actor } = caller;
   const { db } = platform;
@@ -55,9 +73,13 @@ async function moveRef(
     db,
     [unmoved],
     [
+      ...before,
       to === null
         ? db.delete(refs).where(and(eq(refs.repoId, repo.id), eq(refs.name, name)))
-        : db.insert(refs).values({ repoId: repo.id, name, target: to, updatedAt: platform.now() }),
+        : db
+            .insert(refs)
+            .values({ repoId: repo.id, name, target: to, updatedAt: platform.now() })
+            .onConflictDoUpdate({ target: [refs.repoId, refs.name], set: { target: to, updatedAt: platform.now() } }),
       eventStatement(db, event),
     ],
   );

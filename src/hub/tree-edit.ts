@@ -65,8 +65,10 @@ export function editTree(loaded: readonly LoadedEntry[], changes: readonly Chang
 function assemble(loaded: readonly LoadedEntry[]): Map<string, Node> {
   const byDirectory = new Map<string, Map<string, Node>>([["", new Map()]]);
   const childrenOf = (path: string): Map<string, Node> => {
-    let children = byDirectory.get(path);
-    if (children === undefined) byDirectory.set(path, (children = new Map()));
+    const known = byDirectory.get(path);
+    if (known !== undefined) return known;
+    const children = new Map<string, Node>();
+    byDirectory.set(path, children);
     return children;
   };
   for (const { directory, name, node } of loaded)

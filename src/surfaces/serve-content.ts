@@ -20,7 +20,11 @@ export async function serveContent(
   const headers = new Headers({ ...answer.headers, etag: answer.etag, "accept-ranges": "bytes" });
   if (matches(request.headers.get("if-none-match"), answer.etag)) return new Response(null, { status: 304, headers });
   const range = selectRange(request.headers, content.size, { etag: answer.etag });
-  if (range.kind === "unsatisfiable") throw new HubError("range_not_satisfiable", { size: content.size });
+  // The JavaScript client learns a file's size by asking for its first byte, which an empty file has not: a server may ignore
+  // a range (RFC 9110 §14.2), and in a 200 Content-Range says nothing more than that size.
+  const isProbe = content.size === 0 && request.headers.get("range") === "bytes=0-0";
+  if (isProbe) headers.set("content-range", "bytes */0");
+  else if (range.kind === "unsatisfiable") throw new HubError("range_not_satisfiable", { size: content.size });
   const span =
     range.kind === "range"
       ? { offset: range.start, length: range.end - range.start + 1 }

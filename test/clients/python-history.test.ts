@@ -26,7 +26,10 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
       "history.py",
       "edit",
       { repo: `${name}/edited`, type, weights },
-      z.object({ states: z.record(z.string(), z.record(z.string(), z.string())), uploads_of_copies: z.array(z.string()) }),
+      z.object({
+        states: z.record(z.string(), z.record(z.string(), z.string())),
+        uploads_of_copies: z.array(z.string()),
+      }),
     );
     const folder = { "folder/one.txt": sha256("one"), "folder/two.bin": sha256(bytes) };
     const notes = sha256("second");

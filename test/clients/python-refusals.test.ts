@@ -15,7 +15,11 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
   let stranger: Person;
   let repo: string;
   let hidden: string;
-  const as = (token?: string): Session => ({ version, home: scratch("home"), ...(token === undefined ? {} : { token }) });
+  const as = (token?: string): Session => ({
+    version,
+    home: scratch("home"),
+    ...(token === undefined ? {} : { token }),
+  });
 
   /** The most telling class of each failure; lists are passed on. */
   async function outcomes(session: Session, step: string, args: Record<string, unknown>) {

@@ -75,9 +75,7 @@ export function sampleFiles(seed: string): Record<string, Sample> {
     "odd/100% #1?&+=~@!$'(),;[x].txt": text("every character that means something in an address"),
     "odd/no-extension": { bytes: Buffer.from([0, 1, 2, 255, 254]), lfs: true },
     "odd/latin-1.txt": { bytes: Buffer.from("caf\xe9", "latin1"), lfs: true },
-    "odd/pointer.txt": text(
-      `version https://git-lfs.github.com/spec/v1\noid sha256:${sha256("x")}\nsize 1\n`,
-    ),
+    "odd/pointer.txt": text(`version https://git-lfs.github.com/spec/v1\noid sha256:${sha256("x")}\nsize 1\n`),
   };
 }
 
@@ -99,6 +97,4 @@ export const gitBlobId = (bytes: Uint8Array): string =>
 
 /** What git stores in an LFS file's place. */
 export const lfsPointer = (bytes: Uint8Array): Buffer =>
-  Buffer.from(
-    `version https://git-lfs.github.com/spec/v1\noid sha256:${sha256(bytes)}\nsize ${bytes.byteLength}\n`,
-  );
+  Buffer.from(`version https://git-lfs.github.com/spec/v1\noid sha256:${sha256(bytes)}\nsize ${bytes.byteLength}\n`);

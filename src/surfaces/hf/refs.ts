@@ -22,11 +22,18 @@ function nameAfter(c: Ctx, verb: string): string {
   return decodeURIComponent(pathname.slice(pathname.indexOf(`/${verb}/`) + verb.length + 2));
 }
 
+const BranchBody = z.object({
+  startingPoint: z.string().nullish(),
+  emptyBranch: z.boolean().default(false),
+  overwrite: z.boolean().default(false),
+});
+
 async function createBranch(c: Ctx, type: RepoType) {
   const body = c.req.header("content-length") === "0" ? {} : await readJson(c).catch(() => ({}));
-  const { startingPoint } = checked(z.object({ startingPoint: z.string().nullish() }), body);
+  const { startingPoint, emptyBranch, overwrite } = checked(BranchBody, body);
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), parseRevision(startingPoint ?? "HEAD"));
-  await createRef(callerOf(c), snapshot.repo, refOf("branch", nameAfter(c, "branch")), snapshot.commit);
+  const target = emptyBranch ? "empty" : snapshot.commit;
+  await createRef(callerOf(c), snapshot.repo, refOf("branch", nameAfter(c, "branch")), { target, overwrite });
   return c.json({});
 }
 
@@ -34,7 +41,7 @@ async function createTag(c: Ctx, type: RepoType) {
   const { tag } = await jsonBody(c, z.object({ tag: z.string(), message: z.string().nullish() }));
   const { revision } = revisionAndPath(c, "tag");
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
-  await createRef(callerOf(c), snapshot.repo, refOf("tag", tag), snapshot.commit);
+  await createRef(callerOf(c), snapshot.repo, refOf("tag", tag), { target: snapshot.commit });
   return c.json({});
 }
 

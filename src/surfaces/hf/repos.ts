@@ -15,7 +15,8 @@ import {
   type Snapshot,
   targetOf,
 } from "../../hub/repositories";
-import { parseRepoId, parseRevision, type RepoType, type Revision } from "../../ids";
+import { parseFilePath, parseRepoId, parseRevision, type RepoType, type Revision } from "../../ids";
+import { decodeBase64 } from "../../streams/base64";
 import type { AppEnv } from "../app-env";
 import {
   API_TYPES,
@@ -47,6 +48,7 @@ const CreateBody = RepoTarget.extend({
   private: z.boolean().nullish(),
   visibility: z.enum(["public", "private"]).nullish(),
   license: z.string().max(100).nullish(),
+  files: z.array(z.object({ path: z.string(), content: z.string(), encoding: z.literal("base64") })).default([]),
 });
 
 /** `name` may come as `owner/name`, or beside `organization`, or alone for the caller's own namespace. */
@@ -146,6 +148,11 @@ export const repos = new Hono<AppEnv>()
       id,
       private: body.visibility === "private" || body.private === true,
       ...(typeof body.license === "string" ? { license: body.license } : {}),
+      files: body.files.map(({ path, content }, i) => ({
+        path: parseFilePath(path, `files[${i}].path`),
+        bytes: decodeBase64(content, `files[${i}].content`),
+        field: `files[${i}].path`,
+      })),
     });
     return c.json({ url: webUrl(c, repo), id: repo.id, name: repoName(repo) });
   })
