@@ -70,6 +70,8 @@ async function evaluate(
   record: Record<string, unknown> = RECORD,
   fields: Record<string, unknown> = {},
 ): Promise<JobId> {
+  // Ids sort by time, so each evaluation gets its own.
+  hub.time++;
   const id = await hub.accept(ada, { kind: "evaluate", model: "ada/a", dataset: "ada/d", split: "test", ...fields });
   await run(id, { "samples.jsonl": SAMPLES }, record);
   return id;
