@@ -10,6 +10,7 @@ const ERRORS = {
   revision_not_found: [404, "Invalid rev id: {revision}"],
   entry_not_found: [404, "Entry not found: {path}"],
   account_not_found: [404, "No account is named {name}"],
+  token_not_found: [404, "You have no such token"],
   job_not_found: [404, "No job has the id {id}"],
   evaluation_not_found: [404, "No evaluation has the id {id}"],
   not_found: [404, "Nothing is served at this address"],

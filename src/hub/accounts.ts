@@ -1,9 +1,9 @@
 // Users, organizations and their members; the administrator of a new hub.
-import { eq, sql } from "drizzle-orm";
+import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import { authorize, type Caller, requireUser } from "../access/caller";
 import type { Role, Scope } from "../access/policy";
 import { DEFAULT_TOKEN_DAYS, MAX_TOKEN_DAYS, mintToken } from "../access/tokens";
-import { commitBatch, isUniqueViolation } from "../db/client";
+import { commitBatch, type Guard, isUniqueViolation } from "../db/client";
 import { accounts, memberships, tokens } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
@@ -185,6 +185,52 @@ export async function createToken(caller: Caller, wanted: TokenRequest, forUser?
     ],
   );
   return { id: row.id, token: text, expiresAt: row.expiresAt };
+}
+
+/** The caller's own tokens, without their texts, which nobody knows any more. */
+export function listTokens(caller: Caller) {
+  const user = requireUser(caller);
+  return caller.platform.db
+    .select({
+      id: tokens.id,
+      name: tokens.name,
+      scope: tokens.scope,
+      createdAt: tokens.createdAt,
+      expiresAt: tokens.expiresAt,
+      lastUsedDay: tokens.lastUsedDay,
+    })
+    .from(tokens)
+    .where(and(eq(tokens.accountId, user.id), isNull(tokens.revokedAt)))
+    .orderBy(desc(tokens.id));
+}
+
+/** Revokes a token of the caller's: it opens nothing from the next request on. @throws token_not_found */
+export async function revokeToken(caller: Caller, id: string): Promise<void> {
+  const { platform, actor } = caller;
+  const user = requireUser(caller);
+  const subject = `account:${user.name}`;
+  authorize(caller, { action: "token.create" }, { subject, scopeId: user.id });
+  const isMine: Guard = {
+    holds: sql`exists (select 1 from tokens where id = ${id} and account_id = ${user.id} and revoked_at is null)`,
+    otherwise: () => new HubError("token_not_found"),
+  };
+  await commitBatch(
+    platform.db,
+    [isMine],
+    [
+      platform.db.update(tokens).set({ revokedAt: platform.now() }).where(eq(tokens.id, id)),
+      eventStatement(
+        platform.db,
+        allowedEvent(platform, actor, {
+          type: "token.revoked",
+          subject,
+          action: "token.create",
+          scopeId: user.id,
+          data: { token: id },
+        }),
+      ),
+    ],
+  );
 }
 
 /**

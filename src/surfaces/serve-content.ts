@@ -37,7 +37,5 @@ export async function serveContent(
 }
 
 function matches(header: string | null, etag: string): boolean {
-  return (
-    header !== null && header.split(",").some((one) => one.trim().replace(/^W\//, "") === etag || one.trim() === "*")
-  );
+  return header?.split(",").some((one) => one.trim().replace(/^W\//, "") === etag || one.trim() === "*") ?? false;
 }

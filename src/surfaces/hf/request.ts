@@ -14,6 +14,7 @@ import {
 } from "../../ids";
 import { readAll } from "../../streams/chunks";
 import type { AppEnv } from "../app-env";
+import { fieldError } from "../field-error";
 
 export type Ctx = Context<AppEnv>;
 
@@ -90,13 +91,11 @@ export async function readJson(c: Ctx): Promise<unknown> {
   }
 }
 
-/** @throws invalid_field naming the first field that is wrong */
+/** @throws invalid_field naming the first field that is wrong, below `at` */
 export function checked<T>(schema: z.ZodType<T>, value: unknown, at = ""): T {
   const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  const field = [at, ...(issue?.path ?? []).map(String)].filter((one) => one !== "").join(".") || "body";
-  throw new HubError("invalid_field", { field, problem: issue?.message ?? "is wrong" });
+  if (!result.success) throw fieldError(result.error, at);
+  return result.data;
 }
 
 /** Sets `Link: rel="next"`, absolute and with all filters, as both clients need it. */

@@ -2,7 +2,15 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import { tokenOf } from "../../access/tokens";
 import { HubError } from "../../errors";
-import { bootstrap, createOrganization, createToken, createUser, setMember } from "../../hub/accounts";
+import {
+  bootstrap,
+  createOrganization,
+  createToken,
+  createUser,
+  listTokens,
+  revokeToken,
+  setMember,
+} from "../../hub/accounts";
 import { parseAccountName } from "../../ids";
 import { sameSecret } from "../../platform/signing";
 import { body, isoTime, json, newRouter, problems } from "./router";
@@ -25,6 +33,7 @@ const Token = z
   .openapi("Token");
 
 const tags = ["identities"];
+const DAY_MS = 86_400_000;
 
 const bootstrapRoute = createRoute({
   method: "post",
@@ -87,6 +96,34 @@ const createTokenRoute = createRoute({
   responses: { 201: json(Token, "The token"), ...problems },
 });
 
+const TokenInfo = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    scope: Scope,
+    created_at: z.iso.datetime(),
+    expires_at: z.iso.datetime(),
+    last_used: z.iso.date().nullable().meta({ description: "A day; null where it was never used" }),
+  })
+  .openapi("TokenInfo");
+
+const listTokensRoute = createRoute({
+  method: "get",
+  path: "/tokens",
+  tags,
+  summary: "The caller's tokens",
+  responses: { 200: json(z.object({ tokens: z.array(TokenInfo) }), "Newest first"), ...problems },
+});
+
+const revokeTokenRoute = createRoute({
+  method: "delete",
+  path: "/tokens/{id}",
+  tags,
+  summary: "Revoke a token of the caller's: it opens nothing from the next request on",
+  request: { params: z.object({ id: z.string().max(60) }) },
+  responses: { 204: { description: "Done" }, ...problems },
+});
+
 const createTokenForRoute = createRoute({
   method: "post",
   path: "/users/{user}/tokens",
@@ -135,6 +172,20 @@ export const identities = newRouter()
   .openapi(createTokenRoute, async (c) =>
     c.json(tokenResource(await createToken(c.var.caller, tokenRequest(c.req.valid("json")))), 201),
   )
+  .openapi(listTokensRoute, async (c) => {
+    const rows = await listTokens(c.var.caller);
+    const listed = rows.map(({ createdAt, expiresAt, lastUsedDay, ...row }) => ({
+      ...row,
+      created_at: isoTime(createdAt),
+      expires_at: isoTime(expiresAt),
+      last_used: lastUsedDay === null ? null : isoTime(lastUsedDay * DAY_MS).slice(0, 10),
+    }));
+    return c.json({ tokens: listed }, 200);
+  })
+  .openapi(revokeTokenRoute, async (c) => {
+    await revokeToken(c.var.caller, c.req.valid("param").id);
+    return c.body(null, 204);
+  })
   .openapi(createTokenForRoute, async (c) => {
     const user = parseAccountName(c.req.valid("param").user, "user");
     return c.json(tokenResource(await createToken(c.var.caller, tokenRequest(c.req.valid("json")), user)), 201);

@@ -2,10 +2,10 @@
 import { OpenAPIHono, z } from "@hono/zod-openapi";
 import { bodyLimit } from "hono/body-limit";
 import { createMiddleware } from "hono/factory";
-import type * as core from "zod/v4/core";
 import { HubError } from "../../errors";
 import { jsonNestsDeeperThan } from "../../streams/ndjson";
 import type { AppEnv } from "../app-env";
+import { fieldError } from "../field-error";
 import { Problem } from "./problem";
 
 /** D1 keeps strings of at most 2 MB, and what comes in here is kept. */
@@ -56,24 +56,6 @@ export const boundedBody = [
   }),
   parseable,
 ] as const;
-
-/** The first problem that a schema found, with the field written as clients write it: `models[0].weight`. */
-export function fieldError(error: core.$ZodError): HubError {
-  const [issue] = error.issues;
-  if (issue === undefined) return new HubError("invalid_request", { problem: "The request is malformed" });
-  const unknown = issue.code === "unrecognized_keys" ? issue.keys[0] : undefined;
-  const field = fieldName(unknown === undefined ? issue.path : [...issue.path, unknown]);
-  const problem = unknown === undefined ? issue.message : "is no field that is known here: remove it";
-  return field === ""
-    ? new HubError("invalid_request", { problem })
-    : new HubError("invalid_field", { field, problem });
-}
-
-const fieldName = (path: readonly PropertyKey[]): string =>
-  path.reduce<string>(
-    (name, key) => (typeof key === "number" ? `${name}[${key}]` : name === "" ? String(key) : `${name}.${String(key)}`),
-    "",
-  );
 
 export const json = <T extends z.ZodType>(schema: T, description: string) => ({
   content: { "application/json": { schema } },

@@ -3,7 +3,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
 import * as z from "zod";
-import { administrator, anonymous, type Client, fileLine, lfsLine, uploadLfs, user } from "../../kit/actors";
+import { administrator, anonymous, Client, fileLine, lfsLine, uploadLfs, user } from "../../kit/actors";
 
 const REPO = "ada/digits";
 let admin: Client;
@@ -222,6 +222,21 @@ describe("tokens", () => {
       expect(response.status).toBe(401);
       expect(response.headers.get("x-error-message")).toBe("Invalid credentials in Authorization header");
     }
+  });
+
+  it("are listed without their texts, and open nothing once revoked", async () => {
+    const made = z
+      .object({ id: z.string(), token: z.string() })
+      .parse((await ada.post("/api/v1/tokens", { name: "laptop", scope: "write" })).body);
+    const laptop = new Client(made.token);
+    expect((await laptop.get("/api/whoami-v2")).status).toBe(200);
+    const listed = await ada.get("/api/v1/tokens");
+    expect(listed.text).toContain('"laptop"');
+    expect(listed.text).not.toContain(made.token);
+    expect((await laptop.send("DELETE", `/api/v1/tokens/${made.id}`)).status).toBe(403);
+    expect((await ada.send("DELETE", `/api/v1/tokens/${made.id}`)).status).toBe(204);
+    expect((await laptop.get("/api/whoami-v2")).status).toBe(401);
+    expect((await ada.send("DELETE", `/api/v1/tokens/${made.id}`)).status).toBe(404);
   });
 
   it("do no more than their scope", async () => {
