@@ -26,7 +26,10 @@ function follow(root: HTMLElement): void {
   };
   const append = (text: string): void => {
     const line = document.createElement("li");
-    line.textContent = text;
+    const time = document.createElement("span");
+    time.className = "soft";
+    time.textContent = new Date().toISOString().slice(11, 19);
+    line.append(time, ` ${text}`);
     log?.append(line);
   };
 
@@ -48,6 +51,6 @@ function follow(root: HTMLElement): void {
     // The page then shows what the job made.
     location.reload();
   });
-  on("metric", ({ name, step, value }) => append(`${name} ${step}: ${value}`));
+  on("metric", ({ name, step, value }) => append(`${name} ${step}: ${Number(value).toPrecision(5)}`));
   on("log", ({ message }) => append(String(message)));
 }

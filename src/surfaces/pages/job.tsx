@@ -7,15 +7,17 @@ import { HubError } from "../../errors";
 import type { RepoLink } from "../../hub/overview";
 import { parseJobId } from "../../ids";
 import { type Ctx, callerOf } from "../hf/request";
-import { cardAddress, commitAddress } from "./address";
+import { cardAddress, commitAddress, evaluationAddress } from "./address";
+import { Sparkline } from "./charts/sparkline";
 import { answer, Time } from "./layout";
-import { dateTime, shortId, wholeNumber } from "./wording";
+import { clock, dateTime, shortId, wholeNumber } from "./wording";
 
 /** A page shows the first so many events; the feed has all. */
 const MAX_EVENTS = 500;
 
 const Progress = z.object({ done: z.number(), total: z.number(), unit: z.string().default("") });
 const Failure = z.object({ code: z.string(), message: z.string(), fix: z.string().optional() });
+const Measured = z.object({ evaluation: z.string() });
 const Published = z.object({ repo: z.string(), commit: z.string(), branch: z.string().optional() });
 
 const titles = { merge: "Merge", evaluate: "Evaluation", train: "Training" } as const;
@@ -31,6 +33,10 @@ export async function job(c: Ctx): Promise<Response> {
   const events = await readJobEvents(caller.platform, found.id, 0, MAX_EVENTS);
   const ended = hasEnded(found.state);
   const plan = Plan.safeParse(found.spec);
+  const losses = events.flatMap(({ type, data }) => {
+    const metric = type === "metric" ? MetricData.safeParse(data) : null;
+    return metric?.success && metric.data.name === "loss" ? [metric.data.value] : [];
+  });
   return answer(c, {
     title: `${titles[found.kind]} ${found.state} · OWM Hub`,
     live: !ended,
@@ -50,12 +56,13 @@ export async function job(c: Ctx): Promise<Response> {
         <Failed error={found.error} />
         <div class="columns">
           <div>
-            <Made job={found} />
+            <Made job={found} plan={plan.success ? plan.data : null} />
+            {losses.length < 2 ? null : <Sparkline values={losses} label="Loss" unit="epoch" />}
             <h2>Log</h2>
             <ol class="log box pad" data-job-log>
               {events.map((event) => (
                 <li>
-                  <span class="soft">{dateTime(event.at)}</span> {eventText(event)}
+                  <span class="soft">{clock(event.at)}</span> {eventText(event)}
                 </li>
               ))}
             </ol>
@@ -89,13 +96,11 @@ export async function job(c: Ctx): Promise<Response> {
 
 function Running({ job: { progress, state }, href }: { readonly job: Job; readonly href: string }) {
   const known = Progress.safeParse(progress);
-  const { done, total, unit } = known.success ? known.data : { done: 0, total: 0, unit: "" };
+  const { done, total } = known.success ? known.data : { done: 0, total: 0 };
   return (
     <div class="bar">
       <div class="progress">
-        <span data-job-amount>
-          {total > 0 ? `${wholeNumber(done)} of ${wholeNumber(total)} ${unit}` : `The job is ${state}`}
-        </span>
+        <span data-job-amount>{known.success ? amount(known.data) : `The job is ${state}`}</span>
         {total > 0 ? <progress aria-label="Progress" max={total} value={done} /> : <progress aria-label="Progress" />}
       </div>
       <a href={href} data-job-refresh>
@@ -118,7 +123,16 @@ function Failed({ error }: { readonly error: unknown }) {
   ) : null;
 }
 
-function Made({ job: { result, output, outputRef } }: { readonly job: Job }) {
+function Made({ job: { result, output, outputRef }, plan }: { readonly job: Job; readonly plan: Plan | null }) {
+  const measured = Measured.safeParse(result);
+  if (measured.success && plan?.kind === "evaluate") {
+    const model: RepoLink = { type: "model", name: plan.model.repo };
+    return (
+      <p>
+        Measured: <a href={evaluationAddress(model, measured.data.evaluation)}>the evaluation of {model.name}</a>
+      </p>
+    );
+  }
   const published = Published.safeParse(result);
   const branch = outputRef?.replace(/^refs\/heads\//, "");
   const link: RepoLink | null = output === null ? null : { type: "model", name: output.repo };
@@ -166,11 +180,22 @@ function Times({ job: { createdAt, startedAt, endedAt } }: { readonly job: Job }
   );
 }
 
-const EventData = z.looseObject({ state: z.string().optional(), message: z.string().optional() });
+const StateData = z.object({ state: z.string() });
+const LogData = z.object({ message: z.string() });
+const MetricData = z.object({ name: z.string(), step: z.number(), value: z.number() });
 
+/** One line of the log; what is not as expected is shown as it came. */
 function eventText({ type, data }: JobEvent): string {
-  const known = EventData.safeParse(data);
-  if (known.success && type === "state" && known.data.state !== undefined) return `state ${known.data.state}`;
-  if (known.success && type === "log" && known.data.message !== undefined) return known.data.message;
-  return `${type} ${JSON.stringify(data)}`;
+  const progress = Progress.safeParse(data);
+  if (type === "progress" && progress.success) return amount(progress.data);
+  const metric = MetricData.safeParse(data);
+  if (type === "metric" && metric.success)
+    return `${metric.data.name} ${metric.data.step}: ${metric.data.value.toPrecision(5)}`;
+  const state = StateData.safeParse(data);
+  if (type === "state" && state.success) return `state ${state.data.state}`;
+  const log = LogData.safeParse(data);
+  return type === "log" && log.success ? log.data.message : `${type} ${JSON.stringify(data)}`;
 }
+
+const amount = ({ done, total, unit }: z.output<typeof Progress>): string =>
+  `${wholeNumber(done)} of ${wholeNumber(total)} ${unit}`;

@@ -32,6 +32,14 @@ export function shortCount(value: number): string {
 
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 
+const two = (value: number): string => String(value).padStart(2, "0");
+
+/** 19:47:05, where the day is told elsewhere. */
+export function clock(ms: number): string {
+  const date = new Date(ms);
+  return `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}:${two(date.getUTCSeconds())}`;
+}
+
 /** 22 Nov 2026. */
 export function day(ms: number): string {
   const date = new Date(ms);
@@ -41,7 +49,6 @@ export function day(ms: number): string {
 /** 22 Nov 2026, 19:47 UTC. */
 export function dateTime(ms: number): string {
   const date = new Date(ms);
-  const two = (value: number): string => String(value).padStart(2, "0");
   return `${day(ms)}, ${two(date.getUTCHours())}:${two(date.getUTCMinutes())} UTC`;
 }
 

@@ -2,9 +2,9 @@
 import { wholeNumber } from "../wording";
 
 const WIDTH = 320;
-const HEIGHT = 90;
-const TOP = 16;
-const BOTTOM = 18;
+const HEIGHT = 84;
+const TOP = 6;
+const BOTTOM = 24;
 /** Longer series are drawn by every so many values. */
 const MAX_POINTS = 300;
 
@@ -30,16 +30,10 @@ export function Sparkline({ values, label, unit }: SparklineProps) {
       <title>{`${label}: ${number(first)} after the first ${unit}, ${number(last)} after ${wholeNumber(values.length)}`}</title>
       <polyline class="ring" stroke-width="1.5" points={shown.map(({ value, i }) => `${x(i)},${y(value)}`).join(" ")} />
       <circle class="mark" cx={x(values.length - 1)} cy={y(last)} r="3" />
-      <text x="4" y="11">
-        {number(first)}
+      <text x="4" y={HEIGHT - 4}>
+        {`${label} ${number(first)} → ${number(last)}`}
       </text>
-      <text x={WIDTH - 4} y={HEIGHT - BOTTOM - 8} text-anchor="end">
-        {number(last)}
-      </text>
-      <text class="dim" x="4" y={HEIGHT - 3}>
-        {label}
-      </text>
-      <text class="dim" x={WIDTH - 4} y={HEIGHT - 3} text-anchor="end">
+      <text class="dim" x={WIDTH - 4} y={HEIGHT - 4} text-anchor="end">
         {`${unit} ${wholeNumber(values.length)}`}
       </text>
     </svg>
