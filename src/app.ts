@@ -10,6 +10,7 @@ import type { AppEnv } from "./surfaces/app-env";
 import { huggingFace } from "./surfaces/hf";
 import { renderHfError } from "./surfaces/hf/errors";
 import { lfs } from "./surfaces/lfs";
+import { errorPage, pages, wantsPage } from "./surfaces/pages";
 import { v1 } from "./surfaces/v1";
 import { problemResponse } from "./surfaces/v1/problem";
 
@@ -52,6 +53,7 @@ app.use(async (c, next) => {
 app.route("/api/v1", v1);
 app.route("/", lfs);
 app.route("/", huggingFace);
+app.route("/", pages);
 
 app.notFound(() => {
   throw new HubError("not_found");
@@ -61,6 +63,7 @@ app.onError((error, c) => {
   const { platform, actor } = c.var.caller;
   const known = asHubError(error, platform.requestId);
   if (c.req.path.startsWith("/api/v1/")) return problemResponse(known, platform.requestId);
+  if (wantsPage(c)) return errorPage(c, known);
   return renderHfError(known, actor, platform.requestId, new URL(c.req.url).origin);
 });
 
