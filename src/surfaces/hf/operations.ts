@@ -13,10 +13,10 @@ import { readNdjson } from "../../streams/ndjson";
 import { checked } from "./request";
 
 /** A regular file travels as base64 in one line; what is larger belongs in LFS. Bytes. */
-const MAX_LINE_BYTES = 24 * 1024 * 1024;
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const MAX_OPERATIONS = 25_000;
 /** Regular files are stored as soon as this much has come, so that a commit of any size needs little memory. Bytes. */
-const STORE_EVERY = 16 * 1024 * 1024;
+const STORE_EVERY = 8 * 1024 * 1024;
 
 const Header = z.object({
   summary: z.string().min(1, "must not be empty").max(1000),
