@@ -1,0 +1,153 @@
+// A hub of real processes with a network between them that tests can break, and a verifier of what it has stored.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { type Hub, startHub } from "../../cli/hub.ts";
+import { Verifier } from "../kit/verifier";
+import { HubClient, type Job, Published, within } from "./client";
+import { PART_BYTES, publishMaterials } from "./materials";
+import { FaultyNetwork, type Held, type Match, type Point } from "./proxy";
+
+export type Victim = "compute" | "worker" | "both";
+
+/** A step of a job, told by the request between the services that belongs to it. */
+export type Step = {
+  readonly on: "toCompute" | "toHub";
+  readonly match: Match;
+  readonly at: Point;
+  readonly skip?: number;
+};
+
+export const SUBMIT: Match = { method: "POST", path: /^\/v1\/jobs$/ };
+export const INPUT: Match = { method: "GET", path: /\/inputs\/models\/1\// };
+export const PROGRESS: Match = { method: "POST", path: /\/progress$/ };
+export const ANNOUNCE: Match = { method: "POST", path: /\/uploads$/ };
+export const PART: Match = { method: "PUT", path: /^\/lfs\/uploads\// };
+export const COMPLETE: Match = { method: "POST", path: /^\/lfs\/uploads\/.*\/complete/ };
+export const RESULT: Match = { method: "POST", path: /\/result$/ };
+
+export class FaultHub {
+  readonly hub: Hub;
+  readonly client: HubClient;
+  /** Between the Worker and the compute service. */
+  readonly toCompute: FaultyNetwork;
+  /** Between the compute service and the Worker. */
+  readonly toHub: FaultyNetwork;
+  readonly #verifier: Verifier;
+
+  private constructor(hub: Hub, toCompute: FaultyNetwork, toHub: FaultyNetwork) {
+    this.hub = hub;
+    this.client = new HubClient(hub.endpoint, hub.token);
+    this.toCompute = toCompute;
+    this.toHub = toHub;
+    this.#verifier = new Verifier(hub);
+  }
+
+  static async start(): Promise<FaultHub> {
+    const [toCompute, toHub] = await Promise.all([FaultyNetwork.start(), FaultyNetwork.start()]);
+    const bindings = { COMPUTE_URL: toCompute.url, PUBLIC_URL: toHub.url, UPLOAD_PART_BYTES: String(PART_BYTES) };
+    const hub = await startHub({ state: mkdtempSync(join(tmpdir(), "owm-faults-")), bindings });
+    toCompute.target = hub.computeUrl;
+    toHub.target = hub.endpoint;
+    const faulty = new FaultHub(hub, toCompute, toHub);
+    await publishMaterials(faulty.client);
+    return faulty;
+  }
+
+  async stop(): Promise<void> {
+    await this.hub.stop();
+    await Promise.all([this.toCompute.close(), this.toHub.close()]);
+    rmSync(this.hub.state, { recursive: true, force: true });
+  }
+
+  async kill(victim: Victim): Promise<void> {
+    await Promise.all([
+      victim === "worker" ? undefined : this.hub.killCompute(),
+      victim === "compute" ? undefined : this.hub.killWorker(),
+    ]);
+  }
+
+  async revive(victim: Victim): Promise<void> {
+    await Promise.all([
+      victim === "worker" ? undefined : this.hub.startCompute(),
+      victim === "compute" ? undefined : this.hub.startWorker(),
+    ]);
+  }
+
+  /** Starts the job, runs `scenario` when it is held at the point, and gives back how it ended. */
+  async disturbed(
+    request: unknown,
+    { on, match, at, skip }: Step,
+    scenario: (held: Held, id: string) => Promise<void>,
+  ): Promise<Job> {
+    const hold = this[on].hold(match, at, skip);
+    const id = await this.client.startJob(request);
+    await scenario(await within(hold, `${match.method} ${match.path} ${at}`), id);
+    return this.client.ended(id);
+  }
+
+  /** The digest of the weights of the same request, left alone. */
+  async undisturbed(request: unknown, repo: string): Promise<string> {
+    return this.expectPublished(await this.client.ended(await this.client.startJob(request)), repo);
+  }
+
+  /** A killed compute service that comes back on an empty disk. */
+  forgetJournal(): void {
+    rmSync(join(this.hub.state, "compute"), { recursive: true, force: true });
+  }
+
+  async expectWhole(): Promise<void> {
+    expect(await this.#verifier.problems()).toEqual([]);
+  }
+
+  /** The digest of the weights that a job published; they are its branch's head, on one commit beside the repository's first. */
+  async expectPublished(job: Job, repo: string): Promise<string> {
+    expect(job).toMatchObject({ state: "succeeded", error: null });
+    const { commit, files } = Published.parse(job.result);
+    const history = await this.client.call("GET", `/api/models/${repo}/commits/main`);
+    expect(history).toMatchObject([{ id: commit }, { title: "initial commit" }]);
+    const weights = files.find((file) => file.path === "model.safetensors");
+    if (weights === undefined) throw new Error("the job published no weights");
+    return weights.sha256;
+  }
+}
+
+/** Some hubs for many scenarios: each has one for itself while it runs, and one that is left broken is not used again. */
+export class HubPool {
+  readonly #free: FaultHub[] = [];
+  readonly #waiting: ((hub: FaultHub) => void)[] = [];
+  readonly #size: number;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  async start(): Promise<void> {
+    this.#free.push(...(await Promise.all(Array.from({ length: this.#size }, () => FaultHub.start()))));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#free.map((hub) => hub.stop()));
+  }
+
+  /** Runs the scenario and verifies what the hub has stored then. */
+  async use(scenario: (hub: FaultHub) => Promise<void>): Promise<void> {
+    const hub = this.#free.pop() ?? (await new Promise<FaultHub>((resolve) => this.#waiting.push(resolve)));
+    let next = hub;
+    try {
+      await scenario(hub);
+      await hub.expectWhole();
+      hub.toCompute.heal();
+      hub.toHub.heal();
+    } catch (error) {
+      await hub.stop();
+      next = await FaultHub.start();
+      throw error;
+    } finally {
+      const waiting = this.#waiting.shift();
+      if (waiting === undefined) this.#free.push(next);
+      else waiting(next);
+    }
+  }
+}
