@@ -49,6 +49,14 @@ export function mintToken(now: number, token: NewToken) {
   return { text, row };
 }
 
+const Memberships = z.array(
+  z.object({
+    orgId: z.string(),
+    orgName: z.string(),
+    orgFullname: z.string(),
+    role: z.enum(["read", "write", "admin"]),
+  }),
+);
 const IdentityRow = z.object({
   token_id: z.string(),
   token_name: z.string(),
@@ -57,18 +65,7 @@ const IdentityRow = z.object({
   id: z.string(),
   name: z.string(),
   is_admin: z.number(),
-  memberships: z.string().transform((text) =>
-    z
-      .array(
-        z.object({
-          orgId: z.string(),
-          orgName: z.string(),
-          orgFullname: z.string(),
-          role: z.enum(["read", "write", "admin"]),
-        }),
-      )
-      .parse(JSON.parse(text)),
-  ),
+  memberships: z.string().transform((text) => Memberships.parse(JSON.parse(text))),
 });
 
 /**
