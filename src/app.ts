@@ -1,5 +1,5 @@
 // The Hono app: the order of middleware, and one line for each mounted surface.
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import { identify } from "./access/tokens";
 import { HubError } from "./errors";
@@ -31,9 +31,6 @@ app.use(async (c, next) => {
   const requestId = crypto.randomUUID();
   const platform = cloudflarePlatform(c.env, requestId, (work) => c.executionCtx.waitUntil(work));
   c.set("caller", { platform, actor: { kind: "anonymous" } });
-  // Bootstrap is authorised by the hub's own secret, which is nobody's token.
-  if (c.req.path !== "/api/v1/bootstrap")
-    c.set("caller", { platform, actor: await identify(platform, c.req.header("authorization")) });
   await next();
   c.header("X-Request-Id", requestId);
   console.log(
@@ -50,22 +47,33 @@ app.use(async (c, next) => {
   );
 });
 
+app.use(async (c, next) => {
+  const { platform } = c.var.caller;
+  // Bootstrap is authorised by the hub's own secret, which is nobody's token.
+  if (c.req.path !== "/api/v1/bootstrap")
+    c.set("caller", { platform, actor: await identify(platform, c.req.header("authorization")) });
+  await next();
+});
+
 app.route("/api/v1", v1);
 app.route("/", lfs);
 app.route("/", huggingFace);
-app.route("/", pages);
-
-app.notFound(() => {
+// What no API serves is no page either: `/api/x` must not be taken for a model of someone called api.
+app.all("/api/*", () => {
   throw new HubError("not_found");
 });
+app.route("/", pages);
 
-app.onError((error, c) => {
+app.notFound((c) => render(c, new HubError("not_found")));
+app.onError((error, c) => render(c, asHubError(error, c.var.caller.platform.requestId)));
+
+/** In the protocol of the surface that was asked. */
+function render(c: Context<AppEnv>, error: HubError): Response | Promise<Response> {
   const { platform, actor } = c.var.caller;
-  const known = asHubError(error, platform.requestId);
-  if (c.req.path.startsWith("/api/v1/")) return problemResponse(known, platform.requestId);
-  if (wantsPage(c)) return errorPage(c, known);
-  return renderHfError(known, actor, platform.requestId, new URL(c.req.url).origin);
-});
+  if (c.req.path.startsWith("/api/v1/")) return problemResponse(error, platform.requestId);
+  if (wantsPage(c)) return errorPage(c, error);
+  return renderHfError(error, actor, platform.requestId, new URL(c.req.url).origin);
+}
 
 /** The one place where other failures become the hub's error. Nothing of an unknown one reaches the client. */
 export function asHubError(error: unknown, requestId: string): HubError {

@@ -3,7 +3,7 @@ import { and, desc, eq, inArray, type SQL, sql } from "drizzle-orm";
 import { authorize, type Caller, may, requireUser } from "../access/caller";
 import type { JobFacts } from "../access/policy";
 import { commitBatch, type Guard, type Statement } from "../db/client";
-import { accounts, type JobKind, type JobState, jobInputs, jobs, repos } from "../db/schema";
+import { accounts, type JobKind, type JobState, jobInputs, jobStates, jobs, repos } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
 import { findRepo, ownersOf } from "../hub/repositories";
@@ -13,6 +13,8 @@ import { jobEventStatement } from "./job-events";
 
 /** queued → running → publishing → succeeded; failed and cancelled from each of the first three. */
 export const openStates = ["queued", "running", "publishing"] as const satisfies readonly JobState[];
+
+export { jobStates };
 
 export const hasEnded = (state: JobState): boolean =>
   state === "succeeded" || state === "failed" || state === "cancelled";

@@ -6,7 +6,17 @@ import { createRef, deleteRef } from "../../hub/refs";
 import { findRepo, findSnapshot } from "../../hub/repositories";
 import { parseRefName, parseRevision, type RefName, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
-import { API_TYPES, type Ctx, callerOf, checked, jsonBody, readJson, repoIdOf, revisionAndPath } from "./request";
+import {
+  API_TYPES,
+  type Ctx,
+  callerOf,
+  checked,
+  jsonBody,
+  readJson,
+  repoIdOf,
+  revisionAndPath,
+  textAfterVerb,
+} from "./request";
 
 function refOf(kind: "branch" | "tag", name: string): RefName {
   try {
@@ -16,12 +26,6 @@ function refOf(kind: "branch" | "tag", name: string): RefName {
   }
 }
 
-/** The text after `/branch/` or `/tag/`, which may hold slashes, encoded or not. */
-function nameAfter(c: Ctx, verb: string): string {
-  const { pathname } = new URL(c.req.url);
-  return decodeURIComponent(pathname.slice(pathname.indexOf(`/${verb}/`) + verb.length + 2));
-}
-
 const BranchBody = z.object({
   startingPoint: z.string().nullish(),
   emptyBranch: z.boolean().default(false),
@@ -29,17 +33,17 @@ const BranchBody = z.object({
 });
 
 async function createBranch(c: Ctx, type: RepoType) {
-  const body = c.req.header("content-length") === "0" ? {} : await readJson(c).catch(() => ({}));
+  const body = c.req.header("content-length") === "0" ? {} : await readJson(c);
   const { startingPoint, emptyBranch, overwrite } = checked(BranchBody, body);
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), parseRevision(startingPoint ?? "HEAD"));
   const target = emptyBranch ? "empty" : snapshot.commit;
-  await createRef(callerOf(c), snapshot.repo, refOf("branch", nameAfter(c, "branch")), { target, overwrite });
+  await createRef(callerOf(c), snapshot.repo, refOf("branch", textAfterVerb(c)), { target, overwrite });
   return c.json({});
 }
 
 async function createTag(c: Ctx, type: RepoType) {
   const { tag } = await jsonBody(c, z.object({ tag: z.string(), message: z.string().nullish() }));
-  const { revision } = revisionAndPath(c, "tag");
+  const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
   await createRef(callerOf(c), snapshot.repo, refOf("tag", tag), { target: snapshot.commit });
   return c.json({});
@@ -47,7 +51,7 @@ async function createTag(c: Ctx, type: RepoType) {
 
 async function remove(c: Ctx, type: RepoType, kind: "branch" | "tag") {
   const repo = await findRepo(callerOf(c), repoIdOf(c, type));
-  await deleteRef(callerOf(c), repo, refOf(kind, nameAfter(c, kind)));
+  await deleteRef(callerOf(c), repo, refOf(kind, textAfterVerb(c)));
   return c.json({});
 }
 

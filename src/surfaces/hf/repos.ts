@@ -166,7 +166,7 @@ for (const [segment, type] of Object.entries(API_TYPES)) {
   const one = `${at}/:owner/:name`;
   repos.get(at, (c) => listing(c, type));
   repos.get(one, (c) => repoInfo(c, type, parseRevision("HEAD")));
-  repos.get(`${one}/revision/*`, (c) => repoInfo(c, type, revisionAndPath(c, "revision").revision));
+  repos.get(`${one}/revision/*`, (c) => repoInfo(c, type, revisionAndPath(c).revision));
   // A single segment is an id of the ecosystem's hub; here it names nothing, which is no router's 404.
   repos.get(`${at}/:name`, () => {
     throw new HubError("repo_not_found");

@@ -30,29 +30,39 @@ export function repoIdOf(c: Ctx, type: RepoType): RepoId {
   return parseRepoId(type, `${c.req.param("owner") ?? ""}/${c.req.param("name") ?? ""}`);
 }
 
+/** The parts of the address after `…/owner/name/verb/`, as sent: a part may hold an encoded slash. */
+function partsAfterVerb(c: Ctx): string[] {
+  const parts = new URL(c.req.url).pathname.split("/").slice(1);
+  const owner = parts[0] === "api" ? 2 : parts[0] === "datasets" ? 1 : 0;
+  return parts.slice(owner + 3);
+}
+
+function decodePart(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new HubError("invalid_request", { problem: "The address holds a percent sign that encodes nothing" });
+  }
+}
+
+/** What stands after a route's verb as one text: the name of a branch, say. */
+export const textAfterVerb = (c: Ctx): string => partsAfterVerb(c).map(decodePart).join("/");
+
 /**
  * Revision and path after a route's verb. The raw address is split first and decoded after: Python sends `refs%2Fpr%2F1`,
  * JavaScript `refs/pr/1`, and both mean one revision.
  */
-export function revisionAndPath(c: Ctx, verb: string): { revision: Revision; path: string } {
-  const { pathname } = new URL(c.req.url);
-  const rest = pathname.slice(pathname.indexOf(`/${verb}/`) + verb.length + 2);
-  const raw = rest.split("/");
-  const length = raw[0] === "refs" && /^(heads|tags|pr|convert)$/.test(raw[1] ?? "") ? 3 : 1;
-  const decode = (text: string): string => {
-    try {
-      return decodeURIComponent(text);
-    } catch {
-      throw new HubError("invalid_request", { problem: "The address holds a percent sign that encodes nothing" });
-    }
-  };
-  const path = raw.slice(length).map(decode).join("/");
-  return { revision: parseRevision(decode(raw.slice(0, length).join("/"))), path: path.replace(/\/$/, "") };
+export function revisionAndPath(c: Ctx): { revision: Revision; path: string } {
+  const parts = partsAfterVerb(c);
+  const length = parts[0] === "refs" && /^(heads|tags|pr|convert)$/.test(parts[1] ?? "") ? 3 : 1;
+  const revision = parts.slice(0, length).map(decodePart).join("/");
+  const path = parts.slice(length).map(decodePart).join("/");
+  return { revision: parseRevision(revision), path: path.replace(/\/$/, "") };
 }
 
 /** The same, for routes that need a file. */
-export function revisionAndFile(c: Ctx, verb: string): { revision: Revision; path: FilePath } {
-  const { revision, path } = revisionAndPath(c, verb);
+export function revisionAndFile(c: Ctx): { revision: Revision; path: FilePath } {
+  const { revision, path } = revisionAndPath(c);
   return { revision, path: parseFilePath(path, "path") };
 }
 

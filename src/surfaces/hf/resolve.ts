@@ -11,7 +11,7 @@ import { API_TYPES, type Ctx, callerOf, repoIdOf, revisionAndFile, WEB_PREFIX } 
 async function resolve(c: Ctx, type: RepoType) {
   const caller = callerOf(c);
   const { platform } = caller;
-  const { revision, path } = revisionAndFile(c, "resolve");
+  const { revision, path } = revisionAndFile(c);
   const file = await findFile(caller, repoIdOf(c, type), revision, path, "download");
   const { repo, commit } = file.snapshot;
   const etag = `"${file.lfs ? file.sha256 : file.id}"`;
@@ -54,7 +54,7 @@ function disposition(name: string): string {
 /** The git blob as stored: an LFS file's pointer. */
 async function raw(c: Ctx, type: RepoType) {
   const caller = callerOf(c);
-  const { revision, path } = revisionAndFile(c, "raw");
+  const { revision, path } = revisionAndFile(c);
   const file = await findFile(caller, repoIdOf(c, type), revision, path, "download");
   const headers = {
     "x-repo-commit": file.snapshot.commit,

@@ -35,7 +35,7 @@ function entryJson(entry: Entry) {
 }
 
 async function tree(c: Ctx, type: RepoType) {
-  const { revision, path } = revisionAndPath(c, "tree");
+  const { revision, path } = revisionAndPath(c);
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
   const limit = limitOf(c, TREE_PAGE);
   const cursor = c.req.query("cursor");
@@ -60,7 +60,7 @@ async function pathsOf(c: Ctx): Promise<string[]> {
 }
 
 async function pathsInfo(c: Ctx, type: RepoType) {
-  const { revision } = revisionAndPath(c, "paths-info");
+  const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
   const entries = await findEntries(callerOf(c).platform.db, snapshot, await pathsOf(c));
   return c.json(entries.map(entryJson));
@@ -83,7 +83,7 @@ async function refs(c: Ctx, type: RepoType) {
 }
 
 async function commits(c: Ctx, type: RepoType) {
-  const { revision } = revisionAndPath(c, "commits");
+  const { revision } = revisionAndPath(c);
   const { platform } = callerOf(c);
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
   const limit = limitOf(c, COMMIT_PAGE);

@@ -46,7 +46,7 @@ async function preupload(c: Ctx, type: RepoType) {
   refusePullRequests(c);
   const caller = callerOf(c);
   const { db, blobs } = caller.platform;
-  const { revision } = revisionAndPath(c, "preupload");
+  const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   authorize(caller, { action: "repo.write", repo: snapshot.repo }, targetOf(snapshot.repo));
   const body = await jsonBody(c, PreuploadBody);
@@ -70,7 +70,7 @@ async function preupload(c: Ctx, type: RepoType) {
 async function commitRoute(c: Ctx, type: RepoType) {
   refusePullRequests(c);
   const caller = callerOf(c);
-  const { revision } = revisionAndPath(c, "commit");
+  const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   const { repo } = snapshot;
   authorize(caller, { action: "repo.write", repo }, targetOf(repo));

@@ -21,7 +21,7 @@ const MAX_NUMBERED_LINES = 3000;
 export async function blob(c: Ctx, type: RepoType): Promise<Response> {
   const caller = callerOf(c);
   const { platform } = caller;
-  const { revision, path } = revisionAndFile(c, "blob");
+  const { revision, path } = revisionAndFile(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   const [overview, [file = null]] = await Promise.all([
     readOverview(caller, snapshot),

@@ -23,8 +23,6 @@ const HEADINGS: Partial<Record<number, string>> = {
 export function errorPage(c: Ctx, error: HubError): Response | Promise<Response> {
   const { platform, actor } = c.var.caller;
   const heading = HEADINGS[error.status] ?? "That did not work";
-  // Set here too: what no route takes never comes back through the middleware that sets it.
-  c.header("x-request-id", platform.requestId);
   return answer(c, {
     status: statusOf(error),
     title: `${heading} · OWM Hub`,

@@ -14,7 +14,7 @@ const PAGE = 1000;
 
 export async function files(c: Ctx, type: RepoType): Promise<Response> {
   const caller = callerOf(c);
-  const { revision, path } = revisionAndPath(c, "tree");
+  const { revision, path } = revisionAndPath(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   const after = c.req.query("after");
   const [overview, entries] = await Promise.all([

@@ -13,7 +13,7 @@ const PAGE = 50;
 
 export async function history(c: Ctx, type: RepoType): Promise<Response> {
   const caller = callerOf(c);
-  const { revision } = revisionAndPath(c, "commits");
+  const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   const { repo, commit } = snapshot;
   const page = Math.max(0, Math.trunc(Number(c.req.query("p") ?? 0)) || 0);

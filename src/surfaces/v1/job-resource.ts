@@ -1,7 +1,6 @@
 // A job as clients see it.
 import { z } from "@hono/zod-openapi";
-import type { Job } from "../../compute/jobs";
-import { jobStates } from "../../db/schema";
+import { type Job, jobStates } from "../../compute/jobs";
 import { isoTime } from "./router";
 
 const Time = z.iso.datetime();

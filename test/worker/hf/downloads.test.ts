@@ -92,6 +92,24 @@ describe("resolve", () => {
     }
   });
 
+  it("takes a repository's name for a name, also when it is that of a route", async () => {
+    for (const name of ["tree", "resolve", "branch"]) {
+      await ada.post("/api/repos/create", { name });
+      await ada.commit(`ada/${name}`, [fileLine("tree/x.txt", name)]);
+      expect((await anonymous.get(`/api/models/ada/${name}/tree/main/tree`)).text).toContain('"tree/x.txt"');
+      const response = await anonymous.raw("GET", `/ada/${name}/resolve/main/tree/x.txt`);
+      expect(await response.text()).toBe(name);
+    }
+  });
+
+  it("names its request, also where nothing is served", async () => {
+    for (const path of ["/nothing/at/all/here", "/api/nothing", "/api/v1/nothing"]) {
+      const response = await anonymous.raw("GET", path);
+      expect([path, response.status]).toEqual([path, 404]);
+      expect(response.headers.get("x-request-id")).toMatch(/^[0-9a-f-]{36}$/);
+    }
+  });
+
   it("says of a missing file at which commit it is missing", async () => {
     const response = await anonymous.raw("HEAD", `/${REPO}/resolve/main/ghost.json`);
     expect(response.status).toBe(404);
