@@ -7,11 +7,16 @@ export type Person = { readonly name: string; readonly token: string };
 
 const TokenAnswer = z.object({ token: z.string().startsWith("hf_") });
 
+export type Administered = { readonly endpoint: string; readonly token: string };
+
+/** The hub that all client tests share, as its administrator. */
+export const sharedHub = (): Administered => ({ endpoint: inject("endpoint"), token: inject("token") });
+
 /** A call to the hub's own API. @throws unless the answer is a success */
-export async function callHub(method: string, path: string, body?: unknown, token = inject("token")): Promise<unknown> {
-  const response = await fetch(`${inject("endpoint")}/api/v1${path}`, {
+export async function callHub(hub: Administered, method: string, path: string, body?: unknown): Promise<unknown> {
+  const response = await fetch(`${hub.endpoint}/api/v1${path}`, {
     method,
-    headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+    headers: { authorization: `Bearer ${hub.token}`, "content-type": "application/json" },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const text = await response.text();
@@ -22,10 +27,11 @@ export async function callHub(method: string, path: string, body?: unknown, toke
 /** A new user with a token; the name is unique to this run of the tests. */
 export async function newPerson(name: string, scope: "read" | "write" | "admin" = "write"): Promise<Person> {
   const unique = `${name}-${randomBytes(4).toString("hex")}`;
-  await callHub("POST", "/users", { name: unique });
+  await callHub(sharedHub(), "POST", "/users", { name: unique });
   return { name: unique, token: await newToken(unique, scope) };
 }
 
 export async function newToken(user: string, scope: "read" | "write" | "admin"): Promise<string> {
-  return TokenAnswer.parse(await callHub("POST", `/users/${user}/tokens`, { name: "test", scope, days: 1 })).token;
+  const wanted = { name: "test", scope, days: 1 };
+  return TokenAnswer.parse(await callHub(sharedHub(), "POST", `/users/${user}/tokens`, wanted)).token;
 }

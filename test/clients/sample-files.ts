@@ -49,7 +49,8 @@ function safetensors(seed: string): Buffer {
   const text = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length));
-  return Buffer.concat([length, text, seededBytes(seed, offset)]);
+  const values = Float32Array.from(seededBytes(seed, offset / 4), (byte) => byte / 128 - 1);
+  return Buffer.concat([length, text, Buffer.from(values.buffer)]);
 }
 
 export type Sample = { readonly bytes: Buffer; readonly lfs: boolean };

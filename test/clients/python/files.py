@@ -49,12 +49,16 @@ def look(api: HfApi, args: Arguments) -> object:
     found = api.get_paths_info(repo, [*args["paths"], "no/such/file"], repo_type=kind)
     return {
         "files": api.list_repo_files(repo, repo_type=kind),
-        "tree": {file.path: {"size": file.size, "id": file.blob_id, "lfs": file.lfs and file.lfs.sha256} for file in files},
+        "tree": {
+            file.path: {"size": file.size, "id": file.blob_id, "lfs": file.lfs and file.lfs.sha256} for file in files
+        },
         "directories": [entry.path for entry in tree if not isinstance(entry, RepoFile)],
         "top": [entry.path for entry in top],
         "below": [entry.path for entry in below],
         "paths_info": [entry.path for entry in found],
-        "siblings": {one.rfilename: {"size": one.size, "id": one.blob_id, "lfs": one.lfs and one.lfs.sha256} for one in siblings},
+        "siblings": {
+            one.rfilename: {"size": one.size, "id": one.blob_id, "lfs": one.lfs and one.lfs.sha256} for one in siblings
+        },
         "info": {"id": info.id, "sha": info.sha, "private": info.private, "author": info.author},
         "listed": [one.id for one in listing(api, kind, args["author"])],
         "repo_exists": [api.repo_exists(repo, repo_type=kind), api.repo_exists(f"{repo}-not", repo_type=kind)],

@@ -81,7 +81,8 @@ def refs(api: HfApi, args: Arguments) -> object:
     named = ["main", "v1", "v0", "old", "feature/x", "refs/heads/main"]
     revisions = {name: name for name in named} | {"first's id": first, "second's first digits": second[:8]}
     texts = {
-        name: Path(hf_hub_download(repo, "n.txt", revision=revision)).read_text() for name, revision in revisions.items()
+        name: Path(hf_hub_download(repo, "n.txt", revision=revision)).read_text()
+        for name, revision in revisions.items()
     }
     api.delete_branch(repo, branch="feature/x")
     api.delete_tag(repo, tag="v0")

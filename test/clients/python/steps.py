@@ -32,7 +32,9 @@ def digest(path: str | Path) -> str:
 def digests(folder: str | Path) -> dict[str, str]:
     """Relative path → SHA-256 of every file below a folder, the client's own bookkeeping left out."""
     root = Path(folder)
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and ".cache" not in path.relative_to(root).parts]
+    files = [
+        path for path in sorted(root.rglob("*")) if path.is_file() and ".cache" not in path.relative_to(root).parts
+    ]
     return {path.relative_to(root).as_posix(): digest(path) for path in files}
 
 
