@@ -1,5 +1,5 @@
 // Uploads: signed URLs that take the bytes of one declared digest, verified before anything can name them.
-import { and, eq, inArray, lt, sql } from "drizzle-orm";
+import { and, eq, lt, sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, commitBatch, type Guard, queryRows } from "../db/client";
 import { contents, type Segment, uploadParts, uploads } from "../db/schema";
@@ -19,6 +19,8 @@ export type Upload = { readonly id: string; readonly sha256: Sha256; readonly si
 const OPEN_FOR_MS = 24 * 3600 * 1000;
 const MAX_PARTS = 10_000;
 const SWEEP_BATCH = 20;
+/** Longer than a batch that was sent before an upload expired can take to commit. */
+const SWEEP_AFTER_MS = 3600 * 1000;
 
 /** Opens uploads for these digests, in one query. `singlePart` is for clients that can only PUT a file whole. */
 export async function openUploads(
@@ -143,29 +145,37 @@ async function storeVerified(
   return sha256;
 }
 
-const isOpen = (id: string): Guard => ({
-  holds: sql`exists (select 1 from uploads where id = ${id} and completed_at is null)`,
+const isKnown = (id: string, now: number): Guard => ({
+  holds: sql`exists (select 1 from uploads where id = ${id} and expires_at > ${now})`,
   otherwise: () => new HubError("upload_not_found"),
 });
 
-/** Remembers a stored part. A part sent again replaces the first, as a client that retries expects. */
+const isOpen = (id: string, now: number): Guard => ({
+  holds: sql`exists (select 1 from uploads where id = ${id} and completed_at is null and expires_at > ${now})`,
+  otherwise: () => new HubError("upload_not_found"),
+});
+
+/**
+ * Remembers a stored part. A part sent again replaces the first, as a client that retries expects; one whose upload has ended
+ * meanwhile is not kept.
+ */
 async function keepPart(platform: Platform, uploadId: string, number: number, segment: Segment): Promise<void> {
-  const { db } = platform;
+  const { db, blobs } = platform;
   const before = await db
     .select({ key: uploadParts.key })
     .from(uploadParts)
     .where(and(eq(uploadParts.uploadId, uploadId), eq(uploadParts.number, number)));
-  await commitBatch(
-    db,
-    [isOpen(uploadId)],
-    [
-      db
-        .insert(uploadParts)
-        .values({ uploadId, number, ...segment })
-        .onConflictDoUpdate({ target: [uploadParts.uploadId, uploadParts.number], set: segment }),
-    ],
-  );
-  if (before.length > 0) platform.defer(platform.blobs.delete(before.map((one) => one.key)));
+  const row = db
+    .insert(uploadParts)
+    .values({ uploadId, number, ...segment })
+    .onConflictDoUpdate({ target: [uploadParts.uploadId, uploadParts.number], set: segment });
+  try {
+    await commitBatch(db, [isOpen(uploadId, platform.now())], [row]);
+  } catch (error) {
+    if (error instanceof HubError) await blobs.delete([segment.key]);
+    throw error;
+  }
+  if (before.length > 0) platform.defer(blobs.delete(before.map((one) => one.key)));
 }
 
 export type CompleteRequest = {
@@ -194,7 +204,7 @@ export async function completeUpload(platform: Platform, request: CompleteReques
   const whole = await readContent(platform.blobs, { segments, size: upload.size });
   const { sha256 } = await pump(whole, { expectedSize: upload.size });
   if (sha256 !== upload.sha256) {
-    await dropUpload(platform, id);
+    await dropUpload(platform, upload);
     throw new HubError("digest_mismatch", { actual: sha256, expected: upload.sha256 });
   }
   const unchanged: Guard = {
@@ -234,13 +244,9 @@ async function publishContent(
   const { db } = platform;
   const now = platform.now();
   const { id, sha256, size } = upload;
-  const known: Guard = {
-    holds: sql`exists (select 1 from uploads where id = ${id})`,
-    otherwise: () => new HubError("upload_not_found"),
-  };
   await commitBatch(
     db,
-    [known, ...guards],
+    [isKnown(id, now), ...guards],
     [
       insertContents([{ sha256, size, segments }], now),
       upload.repo_id !== null
@@ -273,26 +279,42 @@ async function deleteObjects(platform: Platform, uploadId: string, unwanted: (ke
   }
 }
 
-/** Rows first: once they are gone no request can complete the upload, so its objects are safe to delete. */
-async function dropUpload(platform: Platform, id: string): Promise<void> {
+/** Expired first: from then on no request can add to the upload or complete it, so its objects are safe to delete. */
+async function dropUpload(platform: Platform, upload: UploadState): Promise<void> {
   const { db } = platform;
+  const { id, sha256 } = upload;
+  const now = platform.now();
   await commitBatch(
     db,
-    [isOpen(id)],
-    [db.delete(uploads).where(eq(uploads.id, id)), db.delete(uploadParts).where(eq(uploadParts.uploadId, id))],
+    [isOpen(id, now)],
+    [
+      db.update(uploads).set({ expiresAt: now }).where(eq(uploads.id, id)),
+      db.delete(uploadParts).where(eq(uploadParts.uploadId, id)),
+    ],
   );
-  await deleteObjects(platform, id, () => true);
+  await sweepUpload(platform, { id, sha256, completedAt: null });
 }
 
-/** Ends uploads that expired: a bounded number a call. Finished ones only lose their row. */
-export async function sweepUploads(platform: Platform): Promise<void> {
+type Expired = { readonly id: string; readonly sha256: Sha256; readonly completedAt: number | null };
+
+/** The objects before the rows, which find them: a crash in between leaves all to the next sweep. */
+async function sweepUpload(platform: Platform, { id, sha256, completedAt }: Expired): Promise<void> {
   const { db } = platform;
-  const expired = await db
-    .select({ id: uploads.id, completedAt: uploads.completedAt })
+  if (completedAt === null) await deleteObjects(platform, id, () => true);
+  else await dropUnused(platform, id, sha256);
+  await commitBatch(
+    db,
+    [],
+    [db.delete(uploads).where(eq(uploads.id, id)), db.delete(uploadParts).where(eq(uploadParts.uploadId, id))],
+  );
+}
+
+/** Forgets uploads that expired, with every object that no content consists of: a bounded number a call. */
+export async function sweepUploads(platform: Platform): Promise<void> {
+  const expired = await platform.db
+    .select({ id: uploads.id, sha256: uploads.sha256, completedAt: uploads.completedAt })
     .from(uploads)
-    .where(lt(uploads.expiresAt, platform.now()))
+    .where(lt(uploads.expiresAt, platform.now() - SWEEP_AFTER_MS))
     .limit(SWEEP_BATCH);
-  const finished = expired.filter((one) => one.completedAt !== null).map((one) => one.id);
-  if (finished.length > 0) await db.delete(uploads).where(inArray(uploads.id, finished));
-  for (const { id, completedAt } of expired) if (completedAt === null) await dropUpload(platform, id);
+  for (const upload of expired) await sweepUpload(platform, upload);
 }
