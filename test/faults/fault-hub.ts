@@ -3,9 +3,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
+import * as z from "zod";
 import { type Hub, startHub } from "../../cli/hub.ts";
 import { Verifier } from "../kit/verifier";
-import { HubClient, type Job, Published, within } from "./client";
+import { HubClient, Job, Published, within } from "./client";
 import { PART_BYTES, publishMaterials } from "./materials";
 import { FaultyNetwork, type Held, type Match, type Point } from "./proxy";
 
@@ -26,6 +27,8 @@ export const ANNOUNCE: Match = { method: "POST", path: /\/uploads$/ };
 export const PART: Match = { method: "PUT", path: /^\/lfs\/uploads\// };
 export const COMPLETE: Match = { method: "POST", path: /^\/lfs\/uploads\/.*\/complete/ };
 export const RESULT: Match = { method: "POST", path: /\/result$/ };
+
+const Jobs = z.object({ jobs: z.array(Job) });
 
 export class FaultHub {
   readonly hub: Hub;
@@ -87,9 +90,40 @@ export class FaultHub {
     return this.client.ended(id);
   }
 
+  /** The output repository of a job that published nothing. */
+  async expectUnpublished(repo: string): Promise<void> {
+    expect(await this.client.call("GET", `/api/models/${repo}/commits/main`)).toMatchObject([
+      { title: "initial commit" },
+    ]);
+  }
+
+  /** What the job's feed has told so far. */
+  async feed(id: string): Promise<string> {
+    const response = await this.client.raw("GET", `/api/v1/jobs/${id}/events`);
+    const reader = response.body?.getReader();
+    const text = new TextDecoder();
+    let told = "";
+    // The stream stays open while the job runs: its first frames hold all that there is.
+    for (let frames = 0; reader !== undefined && frames < 2; frames++) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      told += text.decode(value, { stream: true });
+    }
+    await reader?.cancel();
+    return told;
+  }
+
   /** The digest of the weights of the same request, left alone. */
   async undisturbed(request: unknown, repo: string): Promise<string> {
     return this.expectPublished(await this.client.ended(await this.client.startJob(request)), repo);
+  }
+
+  /** Ends all faults; what is still to come of the jobs so far meets none. */
+  async calm(): Promise<void> {
+    this.toCompute.heal();
+    this.toHub.heal();
+    const { jobs } = Jobs.parse(await this.client.call("GET", "/api/v1/jobs?limit=50"));
+    for (const { id } of jobs) this.toHub.leftAlone.add(id);
   }
 
   /** A killed compute service that comes back on an empty disk. */
@@ -138,8 +172,7 @@ export class HubPool {
     try {
       await scenario(hub);
       await hub.expectWhole();
-      hub.toCompute.heal();
-      hub.toHub.heal();
+      await hub.calm();
     } catch (error) {
       await hub.stop();
       next = await FaultHub.start();

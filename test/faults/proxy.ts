@@ -47,6 +47,8 @@ export class FaultyNetwork {
   target: string | null = null;
   readonly url: string;
   readonly #server: Server;
+  /** Parts of paths whose requests pass without faults: what earlier scenarios still send. */
+  readonly leftAlone = new Set<string>();
   #rules: Rule[] = [];
   readonly #releases = new Set<() => void>();
   /** Every request that was answered, in order. */
@@ -110,6 +112,7 @@ export class FaultyNetwork {
   }
 
   #faultFor(method: string, path: string): Fault | null {
+    for (const part of this.leftAlone) if (path.includes(part)) return null;
     const rule = this.#rules.find(({ match, left }) => left > 0 && match.method === method && match.path.test(path));
     if (rule === undefined) return null;
     if (rule.skip > 0) {
