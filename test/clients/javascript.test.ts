@@ -51,8 +51,8 @@ async function rejection(promise: Promise<unknown>): Promise<hub.HubApiError> {
 
 // The client reports every file that it downloads.
 beforeEach(() => {
-  const log = vi.spyOn(console, "log").mockImplementation(() => {});
-  return () => log.mockRestore();
+  const debug = vi.spyOn(console, "debug").mockImplementation(() => {});
+  return () => debug.mockRestore();
 });
 
 describe.each(["model", "dataset"] as const)("a %s repository", (type) => {

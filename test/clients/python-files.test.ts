@@ -110,8 +110,14 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
       expect(answer.revision_exists).toEqual([true, false]);
     });
 
-    it("downloads a snapshot of a branch and of a commit with the bytes that were uploaded", async () => {
-      const Answer = z.object({ commit: z.string(), cached: Digests, placed: Digests });
+    it("downloads a snapshot of a branch, a tag and a commit with the bytes that were uploaded", async () => {
+      const Answer = z.object({
+        commit: z.string(),
+        cached: Digests,
+        placed: Digests,
+        verified: z.number(),
+        mismatches: z.array(z.unknown()),
+      });
       const get = (revision: string) =>
         pythonStep(
           { ...session, home: scratch("fresh-home") },
@@ -125,6 +131,9 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
       const { ".gitattributes": _, ...cached } = branch.cached;
       expect(cached).toEqual(digests);
       expect(branch.placed).toEqual(branch.cached);
+      // The client's own comparison of what it has with what the hub lists.
+      expect(branch).toMatchObject({ verified: Object.keys(files).length + 1, mismatches: [] });
+      expect(await get("v1.0")).toEqual(branch);
       expect(await get(published.commit)).toEqual(branch);
       const before = await get(published.first);
       expect(before.commit).toBe(published.first);
@@ -229,6 +238,19 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
         parameters: { F32: 128 * 256 + 256 },
       });
     });
+  });
+
+  it("keeps a model card, and leaves out what .gitignore names", async () => {
+    const owner = await newPerson("card");
+    const answer = await pythonStep(
+      { version, token: owner.token, home: scratch("home") },
+      "files.py",
+      "card",
+      { repo: `${owner.name}/card` },
+      z.object({ data: z.record(z.string(), z.unknown()), files: z.array(z.string()) }),
+    );
+    expect(answer.data).toEqual({ license: "mit", tags: ["größe"] });
+    expect(answer.files.sort()).toEqual([".gitattributes", ".gitignore", "README.md", "kept.txt"]);
   });
 
   it("lists a repository of more files than a page holds", async () => {

@@ -9,6 +9,7 @@ from huggingface_hub import (
     CommitOperationAdd,
     HfApi,
     HfFileSystem,
+    ModelCard,
     RepoFile,
     hf_hub_download,
     snapshot_download,
@@ -24,6 +25,7 @@ def publish(api: HfApi, args: Arguments) -> object:
     taken = failure(lambda: api.create_repo(repo, repo_type=kind))
     first = api.list_repo_commits(repo, repo_type=kind)[0].commit_id
     commit = api.upload_folder(repo_id=repo, repo_type=kind, folder_path=folder, commit_message="the folder")
+    api.create_tag(repo, tag="v1.0", repo_type=kind)
     unchanged = api.upload_folder(repo_id=repo, repo_type=kind, folder_path=folder, commit_message="the same again")
     return {
         "repo_id": url.repo_id,
@@ -44,7 +46,7 @@ def look(api: HfApi, args: Arguments) -> object:
     files = [entry for entry in tree if isinstance(entry, RepoFile)]
     top = list(api.list_repo_tree(repo, repo_type=kind))
     below = list(api.list_repo_tree(repo, args["directory"], repo_type=kind))
-    info = api.repo_info(repo, repo_type=kind, files_metadata=True)
+    info = (api.model_info if kind == "model" else api.dataset_info)(repo, files_metadata=True)
     siblings = info.siblings or []
     found = api.get_paths_info(repo, [*args["paths"], "no/such/file"], repo_type=kind)
     return {
@@ -77,7 +79,32 @@ def download(api: HfApi, args: Arguments) -> object:
     repo, kind, revision = args["repo"], args["type"], args["revision"]
     cached = Path(snapshot_download(repo, repo_type=kind, revision=revision))
     placed = Path(snapshot_download(repo, repo_type=kind, revision=revision, local_dir=args["into"]))
-    return {"commit": cached.name, "cached": digests(cached), "placed": digests(placed)}
+    verified = api.verify_repo_checksums(repo, repo_type=kind, revision=revision)
+    return {
+        "commit": cached.name,
+        "cached": digests(cached),
+        "placed": digests(placed),
+        "verified": verified.checked_count,
+        "mismatches": [*verified.mismatches, *verified.missing_paths, *verified.extra_paths],
+    }
+
+
+def card(api: HfApi, args: Arguments) -> object:
+    """A model card as the client reads it; files that `.gitignore` names stay at home."""
+    repo = args["repo"]
+    api.create_repo(repo)
+    files = {
+        "README.md": "---\nlicense: mit\ntags: [größe]\n---\n# Card\n",
+        ".gitignore": "*.log\n",
+        "kept.txt": "kept",
+        "logs/left.log": "left out",
+    }
+    additions = [CommitOperationAdd(path, text.encode()) for path, text in files.items()]
+    api.create_commit(repo, additions, commit_message="with a .gitignore")
+    return {
+        "data": ModelCard.load(repo, ignore_metadata_errors=False).data.to_dict(),
+        "files": api.list_repo_files(repo),
+    }
 
 
 def cache(api: HfApi, args: Arguments) -> object:
@@ -94,7 +121,7 @@ def cache(api: HfApi, args: Arguments) -> object:
 
 def read_parts(api: HfApi, args: Arguments) -> object:
     """Ranges of a file through the file system interface, and what else that interface offers."""
-    files = HfFileSystem()
+    files: Any = HfFileSystem()
     place = f"{args['repo']}/{args['path']}"
     with files.open(place, "rb", block_size=args["block"]) as file:
         parts = []
@@ -144,6 +171,7 @@ run(
         "publish": publish,
         "look": look,
         "download": download,
+        "card": card,
         "cache": cache,
         "read_parts": read_parts,
         "tensors": tensors,

@@ -47,7 +47,7 @@ def edit(api: HfApi, args: Arguments) -> object:
     state("deleted")
     api.delete_folder("folder", repo, repo_type=kind)
     state("folder deleted")
-    move = [
+    move: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationDelete("copies/", is_folder=True),
         CommitOperationAdd("copies/new.txt", b"after the deletion"),
     ]
