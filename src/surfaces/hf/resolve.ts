@@ -1,8 +1,8 @@
 // Downloads: the file at a revision, with ranges, and the headers that clients cache by.
 import { Hono } from "hono";
-import { allowedEvent } from "../../events/trail";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
-import { findFile, targetOf } from "../../hub/repositories";
+import { noteDownload } from "../../hub/downloads";
+import { findFile } from "../../hub/repositories";
 import { isFullCommitId, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { serveContent } from "../serve-content";
@@ -30,18 +30,7 @@ async function resolve(c: Ctx, type: RepoType) {
       vary: "authorization",
     },
   });
-  if (c.req.method === "GET" && response.status < 300)
-    platform.defer(
-      platform.events.record([
-        allowedEvent(platform, caller.actor, {
-          ...targetOf(repo),
-          type: "content.used",
-          action: "repo.use",
-          purpose: "download",
-          data: { commit, path, sha256: file.sha256 },
-        }),
-      ]),
-    );
+  if (c.req.method === "GET" && response.ok) noteDownload(caller, repo, { commit, path, sha256: file.sha256 });
   return response;
 }
 
@@ -63,7 +52,12 @@ async function raw(c: Ctx, type: RepoType) {
     "x-content-type-options": "nosniff",
     vary: "authorization",
   };
-  if (!file.lfs) return serveContent(c.req.raw, caller.platform, file, { etag: `"${file.id}"`, headers });
+  if (!file.lfs) {
+    const { repo, commit } = file.snapshot;
+    const response = await serveContent(c.req.raw, caller.platform, file, { etag: `"${file.id}"`, headers });
+    if (c.req.method === "GET" && response.ok) noteDownload(caller, repo, { commit, path, sha256: file.sha256 });
+    return response;
+  }
   const pointer = encodeLfsPointer(file);
   return new Response(c.req.method === "HEAD" ? null : pointer, {
     headers: { ...headers, etag: `"${file.id}"`, "content-length": String(pointer.length) },

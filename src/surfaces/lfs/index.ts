@@ -4,6 +4,7 @@ import * as z from "zod";
 import { authorize } from "../../access/caller";
 import { HubError } from "../../errors";
 import { linkable } from "../../hub/commits";
+import { findHeldContent, noteDownload } from "../../hub/downloads";
 import { findRepo, repoName, targetOf } from "../../hub/repositories";
 import { parseRepoId, parseSha256, type RepoType } from "../../ids";
 import {
@@ -16,6 +17,7 @@ import {
 } from "../../store/uploads";
 import type { AppEnv } from "../app-env";
 import { type Ctx, callerOf, jsonBody, originOf, WEB_PREFIX } from "../hf/request";
+import { serveContent } from "../serve-content";
 
 const MEDIA_TYPE = "application/vnd.git-lfs+json";
 
@@ -111,6 +113,20 @@ for (const type of ["model", "dataset"] as const) {
   const at = `/${WEB_PREFIX[type]}:owner/:name/info/lfs`;
   lfs.post(`${at}/objects/batch`, (c) => batch(c, type));
   lfs.post(`${at}/verify`, (c) => verify(c, type));
+  lfs.get(`${at}/objects/:oid`, (c) => download(c, type));
+}
+
+async function download(c: Ctx, type: RepoType): Promise<Response> {
+  const caller = callerOf(c);
+  const repo = await repoOf(c, type);
+  const sha256 = parseSha256(c.req.param("oid") ?? "", "oid");
+  const content = await findHeldContent(caller, repo, sha256);
+  const response = await serveContent(c.req.raw, caller.platform, content, {
+    etag: `"${sha256}"`,
+    headers: { "content-type": "application/octet-stream", "x-content-type-options": "nosniff", vary: "authorization" },
+  });
+  if (c.req.method === "GET" && response.ok) noteDownload(caller, repo, { sha256 });
+  return response;
 }
 
 lfs.put("/lfs/uploads/:id/parts/:number", async (c) => {

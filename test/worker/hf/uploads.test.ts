@@ -200,6 +200,28 @@ describe("the batch call", () => {
     expect(Batch.parse(answer.body).objects).toEqual([{ oid, size: 10 }]);
   });
 
+  it("names where a git client downloads the bytes, which only this repository's readers may", async () => {
+    const bytes = bytesOf(10);
+    const oid = await uploadLfs(ada, REPO, bytes);
+    await ada.send("PUT", `/api/models/${REPO}/settings`, { private: true });
+    const ghost = "0".repeat(64);
+    const answer = await ada.post(`/${REPO}.git/info/lfs/objects/batch`, {
+      operation: "download",
+      objects: [
+        { oid, size: 10 },
+        { oid: ghost, size: 1 },
+      ],
+    });
+    const href = /"href":"([^"]+)"/.exec(answer.text)?.[1] ?? "";
+    expect(answer.text).toContain('"code":404');
+    const range = await ada.raw("GET", href, { headers: { range: "bytes=2-3" } });
+    expect(new Uint8Array(await range.arrayBuffer())).toEqual(bytes.slice(2, 4));
+    const eve = await user(admin, "eve");
+    expect((await eve.raw("GET", href)).status).toBe(404);
+    expect((await anonymous.raw("GET", href)).status).toBe(401);
+    expect((await ada.raw("GET", href.replace(oid, ghost))).status).toBe(404);
+  });
+
   it("does not tell a stranger that a private repository holds them", async () => {
     await ada.post("/api/repos/create", { name: "secret", private: true });
     const oid = await uploadLfs(ada, "ada/secret", bytesOf(10));
