@@ -61,9 +61,13 @@ export class HubClient {
     this.#token = token;
   }
 
+  get authorization(): { readonly authorization: string } {
+    return { authorization: `Bearer ${this.#token}` };
+  }
+
   raw(method: string, path: string, init: RequestInit = {}): Promise<Response> {
     const headers = new Headers(init.headers);
-    headers.set("authorization", `Bearer ${this.#token}`);
+    headers.set("authorization", this.authorization.authorization);
     return fetch(new URL(path, this.endpoint), { ...init, method, headers });
   }
 
