@@ -111,9 +111,13 @@ const RowsShape = z.object({
 export type Rows = z.output<typeof RowsShape>;
 export type Row<Name extends keyof Rows> = Rows[Name][number];
 
+/** Where the hub's rows are kept. */
+export const databaseOf = (state: string): string =>
+  databaseIn(join(state, "edge", "d1", "miniflare-D1DatabaseObject"));
+
 /** Every row, from one copy, so that all of them are of one moment. */
 export function readRows(state: string): Promise<Rows> {
-  return withCopy(databaseIn(join(state, "edge", "d1", "miniflare-D1DatabaseObject")), (database) => {
+  return withCopy(databaseOf(state), (database) => {
     const found = Object.entries(queries).map(([name, query]) => [name, database.prepare(query).all()]);
     return RowsShape.parse(Object.fromEntries(found));
   });
