@@ -110,7 +110,10 @@ export async function allChecks(root: string, reports: string): Promise<{ lanes:
         ),
         python(`ruff: format of ${scripts.join(", ")}`, root, "ruff", "format", "--check", ...config, ...scripts),
         python("mypy: gpu-service", service, "mypy"),
-        ...here("demo").map((name) => python(`mypy: ${name}`, root, "mypy", "--config-file", config.at(1) ?? "", name)),
+        // Scripts import their neighbours by name, so each folder is checked from within.
+        ...here("demo", join("test", "clients", "python")).map((folder) =>
+          python(`mypy: ${folder}`, join(root, folder), "mypy", "--config-file", join(service, "pyproject.toml"), "."),
+        ),
         {
           ...python("pytest: gpu-service", service, "pytest", `--junitxml=${junit}`),
           report: { path: junit, count: countJunit },

@@ -89,7 +89,6 @@ function infoOf(repo: Repository, sha: string | null, expand: Set<string> | null
     private: repo.private,
     gated: false,
     disabled: false,
-    tags: [],
     xetEnabled: false,
   };
   const chosen = expand === null ? info : Object.fromEntries(Object.entries(info).filter(([key]) => expand.has(key)));
@@ -119,7 +118,28 @@ async function siblings(c: Ctx, snapshot: Snapshot) {
 
 const Cursor = z.object({ updatedAt: z.number(), id: z.string() });
 
+/** A filter that is not understood must not look as if it had been applied. */
+const UNSERVED_FILTERS = [
+  "filter",
+  "pipeline_tag",
+  "apps",
+  "gated",
+  "inference",
+  "inference_provider",
+  "num_parameters",
+];
+
+function refuseUnserved(c: Ctx): void {
+  const sent = UNSERVED_FILTERS.find((name) => list(c, name).length > 0);
+  if (sent !== undefined)
+    throw new HubError("invalid_request", { problem: `${sent}: is not served yet: list by author and search` });
+  const sort = c.req.query("sort");
+  if (sort !== undefined && sort !== "lastModified")
+    throw new HubError("invalid_request", { problem: "sort: must be lastModified, the only order served yet" });
+}
+
 async function listing(c: Ctx, type: RepoType) {
+  refuseUnserved(c);
   const expand = expandOf(c);
   const limit = limitOf(c, PAGE);
   const cursor = c.req.query("cursor");
