@@ -2,10 +2,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { expect } from "vitest";
 import * as z from "zod";
 import { type Hub, startHub } from "../../cli/hub.ts";
 import { Verifier } from "../kit/verifier";
+import { bucketOf, databaseOf } from "../kit/verifier-store";
 import { HubClient, Job, Published, within } from "./client";
 import { PART_BYTES, publishMaterials } from "./materials";
 import { FaultyNetwork, type Held, type Match, type Point } from "./proxy";
@@ -27,6 +29,12 @@ export const ANNOUNCE: Match = { method: "POST", path: /\/uploads$/ };
 export const PART: Match = { method: "PUT", path: /^\/lfs\/uploads\// };
 export const COMPLETE: Match = { method: "POST", path: /^\/lfs\/uploads\/.*\/complete/ };
 export const RESULT: Match = { method: "POST", path: /\/result$/ };
+
+/** Something that the hub stores in fails; mending it twice changes nothing. */
+export type Outage = { mend(): void };
+
+/** How long a lock waits for a write that is under way. */
+const LOCK_MS = 20_000;
 
 const Jobs = z.object({ jobs: z.array(Job) });
 
@@ -126,13 +134,39 @@ export class FaultHub {
     for (const { id } of jobs) this.toHub.leftAlone.add(id);
   }
 
+  /** From now until it is mended the bucket takes no writes, or the database nothing at all: a lock of ours is on its file. */
+  lock(what: "bucket" | "database"): Outage {
+    const file = what === "bucket" ? bucketOf(this.hub.state) : databaseOf(this.hub.state);
+    const database = new DatabaseSync(file, { timeout: LOCK_MS });
+    database.exec("begin immediate");
+    return {
+      mend() {
+        if (!database.isOpen) return;
+        database.exec("rollback");
+        database.close();
+      },
+    };
+  }
+
+  /** From now until it is mended every transaction that adds a row to the table fails, as a whole. */
+  refuseRows(table: "lineage" | "evaluations"): Outage {
+    const change = (sql: string) => {
+      const database = new DatabaseSync(databaseOf(this.hub.state), { timeout: LOCK_MS });
+      database.exec(sql);
+      database.close();
+    };
+    change(`create trigger refused before insert on ${table} begin select raise(abort, 'refused by the test'); end`);
+    return { mend: () => change("drop trigger if exists refused") };
+  }
+
   /** A killed compute service that comes back on an empty disk. */
   forgetJournal(): void {
     rmSync(join(this.hub.state, "compute"), { recursive: true, force: true });
   }
 
-  async expectWhole(): Promise<void> {
-    expect(await this.#verifier.problems()).toEqual([]);
+  /** While the Worker is down only the files can be looked at. */
+  async expectWhole({ online = true } = {}): Promise<void> {
+    expect(await this.#verifier.problems(online)).toEqual([]);
   }
 
   /** The digest of the weights that a job published; they are its branch's head, on one commit beside the repository's first. */

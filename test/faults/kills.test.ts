@@ -1,6 +1,7 @@
 // Kills the compute service, the Worker or both at every step of a job: each job ends once, with the result of an undisturbed run.
-import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readObjects } from "../kit/verifier-store";
+import { eventually } from "./client";
 import {
   ANNOUNCE,
   COMPLETE,
@@ -14,13 +15,12 @@ import {
   SUBMIT,
   type Victim,
 } from "./fault-hub";
-import { evaluate, merge, seeded, train } from "./materials";
+import { evaluate, merge, train } from "./materials";
 
-type Row = Step & { readonly step: string; readonly victims: readonly Victim[]; readonly delayMs?: number };
+type Row = Step & { readonly step: string; readonly victims: readonly Victim[] };
 
 const ALL: readonly Victim[] = ["compute", "worker", "both"];
 const WORKER: readonly Victim[] = ["worker"];
-const random = seeded(7);
 
 /** In the order in which a job takes them. */
 const MERGE: readonly Row[] = [
@@ -32,13 +32,14 @@ const MERGE: readonly Row[] = [
   { step: "the output uploaded by half", on: "toHub", match: PART, at: "half-sent", skip: 1, victims: ALL },
   { step: "the output complete, the answer on its way", on: "toHub", match: COMPLETE, at: "answered", victims: ALL },
   { step: "the result on its way", on: "toHub", match: RESULT, at: "arrived", victims: ALL },
-  { step: "the result taken, publishing", on: "toHub", match: RESULT, at: "answered", victims: ALL },
-  // Publishing takes some milliseconds and calls nobody: a few kills at moments in it.
-  ...Array.from({ length: 3 }, (_, i): Row => {
-    const delayMs = Math.round(i * 8 + random() * 8);
-    const step = `publishing for ${delayMs} ms`;
-    return { step, on: "toHub", match: RESULT, at: "answered", delayMs, victims: WORKER };
-  }),
+  { step: "the result taken", on: "toHub", match: RESULT, at: "answered", victims: ALL },
+];
+
+/** Publishing takes some milliseconds and calls nobody: what makes it last is a bucket or a table that takes no writes. */
+type Stuck = { readonly step: string; readonly refused: "objects" | "rows"; readonly victims: readonly Victim[] };
+const PUBLISHING: readonly Stuck[] = [
+  { step: "nothing written yet", refused: "objects", victims: ALL },
+  { step: "recipe and card stored, the revision not", refused: "rows", victims: ALL },
 ];
 
 const OTHERS: readonly (Row & { readonly kind: "evaluate" | "train" })[] = [
@@ -64,19 +65,36 @@ const OTHERS: readonly (Row & { readonly kind: "evaluate" | "train" })[] = [
   },
 ];
 
-const spread = <R extends Row>(rows: readonly R[]) =>
+const spread = <R extends { readonly victims: readonly Victim[] }>(rows: readonly R[]) =>
   rows.flatMap((row) => row.victims.map((victim) => ({ ...row, victim }))).map((row, number) => ({ ...row, number }));
 
 /** The step is reached, the victim dies there, and comes back; how the job ended. */
 function killed(hub: FaultHub, request: unknown, row: Row & { readonly victim: Victim }) {
   return hub.disturbed(request, row, async (held) => {
-    if (row.delayMs !== undefined) {
-      held.release();
-      await pause(row.delayMs);
-    }
     await hub.kill(row.victim);
     held.drop();
     await hub.revive(row.victim);
+  });
+}
+
+/** The victim dies while the job is `publishing`, which can't have come further. */
+function killedPublishing(hub: FaultHub, request: unknown, refused: Stuck["refused"], victim: Victim) {
+  return hub.disturbed(request, { on: "toHub", match: RESULT, at: "arrived" }, async (held, id) => {
+    const { size } = await readObjects(hub.hub.state);
+    const outage = refused === "objects" ? hub.lock("bucket") : hub.refuseRows("lineage");
+    try {
+      held.release();
+      await eventually("the job to be stuck", async () => {
+        const { state } = await hub.client.job(id);
+        const stored = refused === "objects" || (await readObjects(hub.hub.state)).size > size;
+        return state === "publishing" && stored ? state : null;
+      });
+      await hub.kill(victim);
+    } finally {
+      outage.mend();
+    }
+    await hub.expectWhole({ online: victim === "compute" });
+    await hub.revive(victim);
   });
 }
 
@@ -90,6 +108,16 @@ describe.concurrent("a merge whose services are killed publishes what an undistu
       const lambda = (row.number + 1) / 100;
       const [repo, other] = [`faults/merged-${row.number}`, `faults/left-alone-${row.number}`];
       const job = await killed(hub, merge(lambda, repo), row);
+      const digest = await hub.expectPublished(job, repo);
+      expect(digest).toBe(await hub.undisturbed(merge(lambda, other), other));
+    }),
+  );
+
+  it.each(spread(PUBLISHING))("publishing, $step: $victim", (row) =>
+    pool.use(async (hub) => {
+      const lambda = (row.number + 51) / 100;
+      const [repo, other] = [`faults/stuck-${row.number}`, `faults/not-stuck-${row.number}`];
+      const job = await killedPublishing(hub, merge(lambda, repo), row.refused, row.victim);
       const digest = await hub.expectPublished(job, repo);
       expect(digest).toBe(await hub.undisturbed(merge(lambda, other), other));
     }),

@@ -243,6 +243,31 @@ describe.concurrent("losses of a whole side", () => {
     }));
 });
 
+/** A bucket or a database that fails for a while: the callback that needs it fails, and is repeated. */
+const OUTAGES = [
+  { lock: "bucket", match: PART, what: "a part of the output", repo: "no-bucket" },
+  { lock: "database", match: ANNOUNCE, what: "the announcement of an upload", repo: "no-announcement" },
+  { lock: "database", match: RESULT, what: "the result", repo: "no-result" },
+] as const;
+
+describe.concurrent("outages of what the hub stores in", () => {
+  it.each(OUTAGES)("the $lock fails when $what comes", ({ lock, match, repo }) =>
+    pool.use(async (hub) => {
+      const name = `faults/${repo}`;
+      const job = await hub.disturbed(merge(0.3, name), at("arrived", "toHub", match), async (held) => {
+        const outage = hub.lock(lock);
+        held.release();
+        await eventually("the failure", async () => (hub.toHub.statuses(match).some(failed) ? true : null));
+        outage.mend();
+      });
+      await hub.expectPublished(job, name);
+      expect(job.attempt).toBe(1);
+    }),
+  );
+});
+
+const failed = (status: number): boolean => status >= 500;
+
 describe.concurrent("races", () => {
   it.each(
     Array.from({ length: CANCEL_ROUNDS }, (_, round) => ({ round, delayMs: Math.round(10 * (round + random())) })),

@@ -115,6 +115,9 @@ export type Row<Name extends keyof Rows> = Rows[Name][number];
 export const databaseOf = (state: string): string =>
   databaseIn(join(state, "edge", "d1", "miniflare-D1DatabaseObject"));
 
+/** Where the hub keeps which object has which bytes. */
+export const bucketOf = (state: string): string => databaseIn(join(state, "edge", "r2", "miniflare-R2BucketObject"));
+
 /** Every row, from one copy, so that all of them are of one moment. */
 export function readRows(state: string): Promise<Rows> {
   return withCopy(databaseOf(state), (database) => {
@@ -131,7 +134,7 @@ export async function readObjects(state: string): Promise<Map<string, StoredObje
   const folder = join(state, "edge", "r2");
   const [bucket] = readdirSync(folder).filter((name) => existsSync(join(folder, name, "blobs")));
   if (bucket === undefined) return new Map();
-  const rows = await withCopy(databaseIn(join(folder, "miniflare-R2BucketObject")), (database) =>
+  const rows = await withCopy(bucketOf(state), (database) =>
     z.array(ObjectRow).parse(database.prepare("select key, blob_id, size from _mf_objects").all()),
   );
   return new Map(rows.map(({ key, blob_id, size }) => [key, { size, file: join(folder, bucket, "blobs", blob_id) }]));

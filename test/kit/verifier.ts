@@ -30,8 +30,8 @@ export class Verifier {
     this.#hub = hub;
   }
 
-  /** What is wrong, in words; nothing when all is well. */
-  async problems(): Promise<string[]> {
+  /** What is wrong, in words; nothing when all is well. Unless `online`, nothing is downloaded. */
+  async problems(online = true): Promise<string[]> {
     const rows = await readRows(this.#hub.state);
     const objects = await readObjects(this.#hub.state);
     return [
@@ -40,7 +40,7 @@ export class Verifier {
       ...jobProblems(rows),
       ...uploadProblems(rows, objects),
       ...(await this.#contentProblems(rows, objects)),
-      ...(await this.#downloadProblems(rows)),
+      ...(online ? await this.#downloadProblems(rows) : []),
     ];
   }
 
