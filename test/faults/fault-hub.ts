@@ -149,7 +149,7 @@ export class FaultHub {
   }
 
   /** From now until it is mended every transaction that adds a row to the table fails, as a whole. */
-  refuseRows(table: "lineage" | "evaluations"): Outage {
+  refuseRows(table: "lineage" | "refs" | "events" | "contents"): Outage {
     const change = (sql: string) => {
       const database = new DatabaseSync(databaseOf(this.hub.state), { timeout: LOCK_MS });
       database.exec(sql);

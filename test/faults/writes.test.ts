@@ -230,3 +230,36 @@ describe.concurrent("a new repository whose hub dies", () => {
     }),
   );
 });
+
+/** Each in one transaction with all it needs: where the database refuses one of its rows, nothing of it is there. */
+const REFUSED = [
+  { write: "commit", table: "refs" },
+  { write: "commit", table: "events" },
+  { write: "repository", table: "refs" },
+  { write: "repository", table: "events" },
+  { write: "upload", table: "contents" },
+] as const;
+
+describe.concurrent("a write of which the database refuses a row", () => {
+  it.each(REFUSED)("$write: nothing is there without its row of $table", ({ write, table }) =>
+    pool.use(async (hub) => {
+      const { client } = hub;
+      const repo = `faults/refused-${write}-${table}`;
+      const bytes = bytesOf(1000, 300);
+      const attempt = (): Promise<void> => {
+        if (write === "repository") return client.createRepo(repo);
+        return write === "commit" ? client.commit(repo, [fileLine("a/b.txt", "b")]) : client.upload(repo, bytes);
+      };
+      if (write !== "repository") await client.createRepo(repo);
+      const outage = hub.refuseRows(table);
+      await expect(attempt()).rejects.toThrow(/answered 5\d\d/);
+      await hub.expectWhole();
+      outage.mend();
+      if (write === "repository") expect((await client.raw("GET", `/api/models/${repo}`)).status).toBe(404);
+      else await expectNotCommittable(client, repo, bytes);
+      await attempt();
+      if (write === "upload") await client.commit(repo, [lfsLine("a/b.txt", bytes)]);
+      expect(await pathsOf(client, repo)).toEqual([".gitattributes", ...(write === "repository" ? [] : ["a/b.txt"])]);
+    }),
+  );
+});
