@@ -90,7 +90,7 @@ export async function allChecks(root: string, reports: string): Promise<{ lanes:
   return {
     lanes: [
       [
-        node("biome: format and lint", "@biomejs/biome/bin/biome", "ci", "."),
+        node("biome: format and lint", "@biomejs/biome/bin/biome", "ci", "--colors=off", "."),
         ...here("tsconfig.json", "test/tsconfig.json", "cli/tsconfig.json", "web/tsconfig.json").map((path) =>
           node(`tsc: ${path}`, "typescript/bin/tsc", "-p", path),
         ),
