@@ -91,9 +91,13 @@ export async function allChecks(root: string, reports: string): Promise<{ lanes:
     lanes: [
       [
         node("biome: format and lint", "@biomejs/biome/bin/biome", "ci", "--colors=off", "."),
-        ...here("tsconfig.json", "test/tsconfig.json", "cli/tsconfig.json", "web/tsconfig.json").map((path) =>
-          node(`tsc: ${path}`, "typescript/bin/tsc", "-p", path),
-        ),
+        ...here(
+          "tsconfig.json",
+          "test/tsconfig.json",
+          "cli/tsconfig.json",
+          "web/tsconfig.json",
+          "bench/tsconfig.json",
+        ).map((path) => node(`tsc: ${path}`, "typescript/bin/tsc", "-p", path)),
         ...projects.filter(quick).map(vitest),
       ],
       [
