@@ -169,11 +169,8 @@ function snapshotOf(
   return { repo, commit: row.commit_id, tree: row.tree, committedAt: (row.authored_at ?? 0) * 1000 };
 }
 
-export const SegmentsColumn = z
-  .string()
-  .transform((text) =>
-    z.array(z.object({ key: z.string(), size: z.number(), sha256: sha256Column })).parse(JSON.parse(text)),
-  );
+const Segments = z.array(z.object({ key: z.string(), size: z.number(), sha256: sha256Column }));
+export const SegmentsColumn = z.string().transform((text) => Segments.parse(JSON.parse(text)));
 
 const LocatedRow = SnapshotRow.extend({
   kind: z.enum(["file", "directory"]).nullable(),

@@ -2,7 +2,7 @@
 import { drizzle } from "drizzle-orm/d1";
 import { readConfig } from "../config";
 import * as schema from "../db/schema";
-import type { AuditEvent, BlobStore, ByteRange, JobDriver, Platform } from "./platform";
+import type { AuditEvent, BlobStore, ByteRange, Db, JobDriver, Platform } from "./platform";
 
 export type Env = {
   readonly DB: D1Database;
@@ -75,9 +75,21 @@ function workflowDriver(env: Env): JobDriver {
   };
 }
 
+const clients = new WeakMap<D1Database, Db>();
+
+/** Drizzle reads the whole schema when it is made: once a binding, not once a request. */
+export function databaseOf(binding: D1Database): Db {
+  let db = clients.get(binding);
+  if (db === undefined) {
+    db = drizzle(binding, { schema });
+    clients.set(binding, db);
+  }
+  return db;
+}
+
 export function cloudflarePlatform(env: Env, requestId: string, defer: (work: Promise<unknown>) => void): Platform {
   return {
-    db: drizzle(env.DB, { schema }),
+    db: databaseOf(env.DB),
     blobs: r2BlobStore(env.BLOBS),
     events: {
       record: (events: readonly AuditEvent[]) =>

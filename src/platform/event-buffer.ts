@@ -1,9 +1,7 @@
 // Holds audit events that must not slow a request down, and writes them to D1 in batches: each once.
 import { DurableObject } from "cloudflare:workers";
-import { drizzle } from "drizzle-orm/d1";
-import * as schema from "../db/schema";
 import { insertEvents } from "../events/trail";
-import type { Env } from "./cloudflare";
+import { databaseOf, type Env } from "./cloudflare";
 import type { AuditEvent } from "./platform";
 
 const FLUSH_AFTER_MS = 2000;
@@ -33,7 +31,7 @@ export class EventBuffer extends DurableObject<Env> {
         .exec<{ id: string; event: string }>("select id, event from pending order by rowid limit ?", BATCH)
         .toArray();
       if (rows.length === 0) return;
-      await insertEvents(drizzle(this.env.DB, { schema }), rows);
+      await insertEvents(databaseOf(this.env.DB), rows);
       this.ctx.storage.sql.exec(
         "delete from pending where id in (select value from json_each(?))",
         JSON.stringify(rows.map((row) => row.id)),
