@@ -78,7 +78,7 @@ function killed(hub: FaultHub, request: unknown, row: Row & { readonly victim: V
 }
 
 /** The victim dies while the job is `publishing`, which can't have come further. */
-function killedPublishing(hub: FaultHub, request: unknown, refused: Stuck["refused"], victim: Victim) {
+function killedPublishing(hub: FaultHub, request: unknown, repo: string, refused: Stuck["refused"], victim: Victim) {
   return hub.disturbed(request, { on: "toHub", match: RESULT, at: "arrived" }, async (held, id) => {
     const { size } = await readObjects(hub.hub.state);
     const outage = refused === "objects" ? hub.lock("bucket") : hub.refuseRows("lineage");
@@ -89,6 +89,7 @@ function killedPublishing(hub: FaultHub, request: unknown, refused: Stuck["refus
         const stored = refused === "objects" || (await readObjects(hub.hub.state)).size > size;
         return state === "publishing" && stored ? state : null;
       });
+      await hub.expectUnpublished(repo);
       await hub.kill(victim);
     } finally {
       outage.mend();
@@ -117,7 +118,7 @@ describe.concurrent("a merge whose services are killed publishes what an undistu
     pool.use(async (hub) => {
       const lambda = (row.number + 51) / 100;
       const [repo, other] = [`faults/stuck-${row.number}`, `faults/not-stuck-${row.number}`];
-      const job = await killedPublishing(hub, merge(lambda, repo), row.refused, row.victim);
+      const job = await killedPublishing(hub, merge(lambda, repo), repo, row.refused, row.victim);
       const digest = await hub.expectPublished(job, repo);
       expect(digest).toBe(await hub.undisturbed(merge(lambda, other), other));
     }),

@@ -1,7 +1,8 @@
 // What a network does to the two services: lost, doubled, late and refused messages change nothing of how a job ends.
+import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as z from "zod";
-import { eventually, fileLine, type Job, Published } from "./client";
+import { eventually, fileLine, type Job, Published, within } from "./client";
 import { ANNOUNCE, type FaultHub, HubPool, INPUT, PART, PROGRESS, RESULT, type Step, SUBMIT } from "./fault-hub";
 import { merge, seeded } from "./materials";
 import type { Held } from "./proxy";
@@ -41,6 +42,12 @@ function answers(hub: FaultHub, id: string, least = 1): Promise<number[]> {
     return statuses.length >= least ? statuses : null;
   });
 }
+
+/** Several ask at once. */
+const cancelled = (hub: FaultHub, id: string): Promise<number[]> =>
+  Promise.all(
+    Array.from({ length: 5 }, async () => (await hub.client.raw("POST", `/api/v1/jobs/${id}/cancel`)).status),
+  );
 
 const Reported = z.looseObject({ attempt: z.number(), state: z.string() });
 
@@ -117,7 +124,7 @@ describe.concurrent("doubled and late callbacks", () => {
     pool.use(async (hub) => {
       const twice = hub.toHub.repeat(RESULT);
       const job = await hub.client.ended(await hub.client.startJob(merge(0.3, "faults/twice")));
-      expect(await twice).toEqual([204, 204]);
+      expect(await within(twice, "the two answers")).toEqual([204, 204]);
       await hub.expectPublished(job, "faults/twice");
     }));
 
@@ -186,7 +193,7 @@ describe.concurrent("doubled and late callbacks", () => {
         );
         expect(await replay(hub, held)).toBe(409);
         held.release();
-        (await second).release();
+        (await within(second, "the second attempt's result")).release();
       });
       expect(job.attempt).toBe(2);
       await hub.expectPublished(job, "faults/superseded");
@@ -220,7 +227,7 @@ describe.concurrent("losses of a whole side", () => {
         await hub.kill("worker");
         held.drop();
         const again = hub.toHub.hold(RESULT, "arrived", 1);
-        (await again).drop();
+        (await within(again, "the result to be tried again")).drop();
         await hub.revive("worker");
       });
       await hub.expectPublished(job, "faults/worker-down");
@@ -233,7 +240,7 @@ describe.concurrent("losses of a whole side", () => {
         await hub.kill("worker");
         const failure = hub.toHub.hold(RESULT, "arrived");
         held.drop();
-        const given = await failure;
+        const given = await within(failure, "the compute service to give up");
         expect(Reported.parse(JSON.parse(given.body.toString()))).toMatchObject({ attempt: 1, state: "failed" });
         await hub.revive("worker");
         given.release();
@@ -274,20 +281,40 @@ describe.concurrent("races", () => {
   )("a cancellation $delayMs ms after the result: one of the two wins", ({ round, delayMs }) =>
     pool.use(async (hub) => {
       const name = `faults/cancel-${round}`;
-      let answer = 0;
+      let answers: number[] = [];
       const job = await hub.disturbed(merge(0.3, name), RESULT_ARRIVED, async (held, id) => {
         held.release();
-        await new Promise((resolve) => setTimeout(resolve, delayMs));
-        answer = (await hub.client.raw("POST", `/api/v1/jobs/${id}/cancel`)).status;
+        await pause(delayMs);
+        answers = await cancelled(hub, id);
       });
-      if (answer === 200) {
-        expect(job.state).toBe("cancelled");
-        await hub.expectUnpublished(name);
-      } else {
-        expect(answer).toBe(409);
-        await hub.expectPublished(job, name);
-      }
+      // They agree with each other and with the outcome.
+      const expected = job.state === "cancelled" ? 200 : 409;
+      expect(answers).toEqual(answers.map(() => expected));
+      if (expected === 200) await hub.expectUnpublished(name);
+      else await hub.expectPublished(job, name);
     }),
+  );
+
+  it.each(["bucket", "lineage"] as const)(
+    "a job that is cancelled while it publishes (its writes to the %s fail) stays cancelled",
+    (refused) =>
+      pool.use(async (hub) => {
+        const name = `faults/cancel-${refused}`;
+        const job = await hub.disturbed(merge(0.3, name), RESULT_ARRIVED, async (held, id) => {
+          const outage = refused === "bucket" ? hub.lock("bucket") : hub.refuseRows("lineage");
+          held.release();
+          await eventually("the job to publish", async () => {
+            const { state } = await hub.client.job(id);
+            return state === "publishing" ? state : null;
+          });
+          const answers = await cancelled(hub, id);
+          expect(answers).toEqual(answers.map(() => 200));
+          outage.mend();
+        });
+        expect(job.state).toBe("cancelled");
+        await hub.undisturbed(merge(0.3, `${name}-later`), `${name}-later`);
+        await hub.expectUnpublished(name);
+      }),
   );
 
   it("others commit to the output branch while the job publishes: everything is kept", () =>
