@@ -46,7 +46,7 @@ function answers(hub: FaultHub, id: string, least = 1): Promise<number[]> {
 /** Several ask at once. */
 const cancelled = (hub: FaultHub, id: string): Promise<number[]> =>
   Promise.all(
-    Array.from({ length: 24 }, async () => (await hub.client.raw("POST", `/api/v1/jobs/${id}/cancel`)).status),
+    Array.from({ length: 8 }, async () => (await hub.client.raw("POST", `/api/v1/jobs/${id}/cancel`)).status),
   );
 
 const Reported = z.looseObject({ attempt: z.number(), state: z.string() });
