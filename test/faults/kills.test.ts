@@ -32,14 +32,14 @@ const MERGE: readonly Row[] = [
   { step: "the output uploaded by half", on: "toHub", match: PART, at: "half-sent", skip: 1, victims: ALL },
   { step: "the output complete, the answer on its way", on: "toHub", match: COMPLETE, at: "answered", victims: ALL },
   { step: "the result on its way", on: "toHub", match: RESULT, at: "arrived", victims: ALL },
-  { step: "the result taken", on: "toHub", match: RESULT, at: "answered", victims: ALL },
+  { step: "the result taken", on: "toHub", match: RESULT, at: "answered", victims: WORKER },
 ];
 
 /** Publishing takes some milliseconds and calls nobody: what makes it last is a bucket or a table that takes no writes. */
 type Stuck = { readonly step: string; readonly refused: "objects" | "rows"; readonly victims: readonly Victim[] };
 const PUBLISHING: readonly Stuck[] = [
   { step: "nothing written yet", refused: "objects", victims: ALL },
-  { step: "recipe and card stored, the revision not", refused: "rows", victims: ALL },
+  { step: "recipe and card stored, the revision not", refused: "rows", victims: WORKER },
 ];
 
 const OTHERS: readonly (Row & { readonly kind: "evaluate" | "train" })[] = [

@@ -31,13 +31,9 @@ export function safetensors(shapes: Readonly<Record<string, readonly number[]>>,
   return bytes;
 }
 
-/** Three parts of an upload, and enough that half of it stays out of every socket buffer. */
-export const LARGE = {
-  "layers.0.weight": [1024, 1024],
-  "layers.1.weight": [1024, 1024],
-  "layers.2.weight": [1024, 512],
-};
-export const PART_BYTES = 4 * 1024 * 1024;
+/** Three parts of an upload. */
+export const LARGE = { "layers.0.weight": [512, 1024], "layers.1.weight": [512, 1024], "layers.2.weight": [512, 512] };
+export const PART_BYTES = 2 * 1024 * 1024;
 
 const CLASSIFIER = {
   architectures: ["OwmMLP"],

@@ -7,7 +7,7 @@ import { ANNOUNCE, type FaultHub, HubPool, INPUT, PART, PROGRESS, RESULT, type S
 import { merge, seeded } from "./materials";
 import type { Held } from "./proxy";
 
-const pool = new HubPool(2);
+const pool = new HubPool(3);
 beforeAll(() => pool.start());
 afterAll(() => pool.stop());
 

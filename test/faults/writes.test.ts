@@ -10,7 +10,7 @@ import { commitBody, digest, fileLine, type HubClient, lfsLine } from "./client"
 import { type FaultHub, HubPool } from "./fault-hub";
 import { PART_BYTES, seeded } from "./materials";
 
-const pool = new HubPool(2);
+const pool = new HubPool(3);
 beforeAll(() => pool.start());
 afterAll(() => pool.stop());
 
@@ -87,8 +87,8 @@ type UploadRow = {
   readonly dies: "client" | "worker";
 };
 const UPLOADS: readonly UploadRow[] = [
-  { what: "a single PUT, the client", repo: "one-client", size: 3_000_000, part: 0, dies: "client" },
-  { what: "a single PUT, the Worker", repo: "one-worker", size: 3_000_000, part: 0, dies: "worker" },
+  { what: "a single PUT, the client", repo: "one-client", size: 1_500_000, part: 0, dies: "client" },
+  { what: "a single PUT, the Worker", repo: "one-worker", size: 1_500_000, part: 0, dies: "worker" },
   {
     what: "the second of three parts, the client",
     repo: "parts-client",
