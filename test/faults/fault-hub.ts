@@ -183,6 +183,7 @@ export class FaultHub {
 
 /** Some hubs for many scenarios: each has one for itself while it runs, and one that is left broken is not used again. */
 export class HubPool {
+  readonly #all = new Set<FaultHub>();
   readonly #free: FaultHub[] = [];
   readonly #waiting: ((hub: FaultHub) => void)[] = [];
   readonly #size: number;
@@ -192,11 +193,18 @@ export class HubPool {
   }
 
   async start(): Promise<void> {
-    this.#free.push(...(await Promise.all(Array.from({ length: this.#size }, () => FaultHub.start()))));
+    this.#free.push(...(await Promise.all(Array.from({ length: this.#size }, () => this.#startHub()))));
   }
 
+  /** Also those that a scenario which ran out of time still holds. */
   async stop(): Promise<void> {
-    await Promise.all(this.#free.map((hub) => hub.stop()));
+    await Promise.all([...this.#all].map((hub) => hub.stop()));
+  }
+
+  async #startHub(): Promise<FaultHub> {
+    const hub = await FaultHub.start();
+    this.#all.add(hub);
+    return hub;
   }
 
   /** Runs the scenario and verifies what the hub has stored then. */
@@ -208,8 +216,9 @@ export class HubPool {
       await hub.expectWhole();
       await hub.calm();
     } catch (error) {
+      this.#all.delete(hub);
       await hub.stop();
-      next = await FaultHub.start();
+      next = await this.#startHub();
       throw error;
     } finally {
       const waiting = this.#waiting.shift();
