@@ -45,6 +45,8 @@ export function evaluationRow(platform: Platform, job: Job, plan: EvaluatePlan, 
     .filter((file) => file !== taskFile)
     .map(({ path, sha256 }) => ({ path, sha256 }));
   const model = {
+    repo: plan.model.repo,
+    commit: plan.model.commit,
     config: `sha256:${plan.config.sha256}`,
     weights: plan.weights,
     compute_dtype,
@@ -56,17 +58,18 @@ export function evaluationRow(platform: Platform, job: Job, plan: EvaluatePlan, 
     metrics: metrics.map((one) => one.metric),
     seed,
   };
+  const dataset = {
+    repo: plan.dataset.repo,
+    commit: plan.dataset.commit,
+    split: plan.split,
+    files: dataFiles,
+    sample_ids_sha256,
+  };
   // What repeating the evaluation must hold fixed. Where it ran is recorded below, and is no part of what it is.
   const identity = sha256Of(
     canonicalJson({
-      model: { repo: plan.model.repo, commit: plan.model.commit, ...model },
-      dataset: {
-        repo: plan.dataset.repo,
-        commit: plan.dataset.commit,
-        split: plan.split,
-        files: dataFiles,
-        sample_ids_sha256,
-      },
+      model,
+      dataset,
       task: taskPart,
       engine,
     }),
@@ -76,15 +79,8 @@ export function evaluationRow(platform: Platform, job: Job, plan: EvaluatePlan, 
     id,
     identity: `sha256:${identity}`,
     class: "R1",
-    model: { repo: plan.model.repo, commit: plan.model.commit, ...model },
-    dataset: {
-      repo: plan.dataset.repo,
-      commit: plan.dataset.commit,
-      split: plan.split,
-      files: dataFiles,
-      n,
-      sample_ids_sha256,
-    },
+    model,
+    dataset: { ...dataset, n },
     task: taskPart,
     env: { engine, device, threads, batch_size: plan.batchSize },
     results: metrics,

@@ -152,10 +152,12 @@ export async function findSnapshots(caller: Caller, wanted: readonly RevisionQue
   });
 }
 
-const snapshotQuery = (id: RepoId, revision: Revision): SQL =>
-  sql`with found as (
-      select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)})
-    select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id`;
+/** The common table `top`: one row, the repository and the commit that the revision names, or none. */
+const topOf = (id: RepoId, revision: Revision): SQL => sql`found as (
+    select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}),
+  top as (select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id)`;
+
+const snapshotQuery = (id: RepoId, revision: Revision): SQL => sql`with ${topOf(id, revision)} select * from top`;
 
 function snapshotOf(
   caller: Caller,
@@ -217,9 +219,7 @@ export async function findFile(
   const [row] = await queryRows(
     caller.platform.db,
     LocatedRow,
-    sql`with recursive found as (
-        select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}),
-      top as (select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id),
+    sql`with recursive ${topOf(id, revision)},
       walk (depth, kind, id, sha256, size, lfs) as (
         select 0, 'directory', tree, null, 0, 0 from top where tree is not null
         union all

@@ -24,9 +24,6 @@ export function r2BlobStore(bucket: R2Bucket): BlobStore {
       const object = await bucket.get(key, range === undefined ? {} : { range });
       return object === null ? null : object.body;
     },
-    async has(key) {
-      return (await bucket.head(key)) !== null;
-    },
     async delete(keys) {
       for (let i = 0; i < keys.length; i += DELETE_BATCH) await bucket.delete(keys.slice(i, i + DELETE_BATCH));
     },

@@ -14,7 +14,6 @@ export type BlobStore = {
   put(key: string, body: ReadableStream<Uint8Array> | Uint8Array, sha256?: Sha256): Promise<void>;
   /** Null when there is no such object. */
   get(key: string, range?: ByteRange): Promise<ReadableStream<Uint8Array> | null>;
-  has(key: string): Promise<boolean>;
   delete(keys: readonly string[]): Promise<void>;
   /** Up to 1000 keys, in order, from `after` on. */
   list(prefix: string, after?: string): Promise<string[]>;

@@ -50,15 +50,21 @@ export type UploadLinks = {
   readonly completeUrl: string | null;
 };
 
+const partCount = (size: number, partSize: number): number => Math.max(1, Math.ceil(size / partSize));
+
+/** Bytes of part `number`, counted from 1: all parts are equal but the last. */
+const partLength = (size: number, partSize: number, number: number): number =>
+  Math.min(partSize, size - (number - 1) * partSize);
+
 /** Capability URLs on the caller's own origin: clients send no token with the bytes. */
 export async function uploadLinks(platform: Platform, origin: string, upload: Upload): Promise<UploadLinks> {
-  const count = Math.max(1, Math.ceil(upload.size / upload.partSize));
+  const count = partCount(upload.size, upload.partSize);
   const { secret } = platform.config;
   const parts = await Promise.all(
     Array.from({ length: count }, async (_, i) => ({
       url: `${origin}/lfs/uploads/${upload.id}/parts/${i + 1}?signature=${await sign(secret, "upload-part", upload.id, i + 1)}`,
       offset: i * upload.partSize,
-      size: Math.min(upload.partSize, upload.size - i * upload.partSize),
+      size: partLength(upload.size, upload.partSize, i + 1),
     })),
   );
   if (count === 1) return { parts, completeUrl: null };
@@ -88,8 +94,6 @@ async function findUpload(platform: Platform, id: string): Promise<UploadState> 
   return row;
 }
 
-const partCount = (upload: UploadState): number => Math.max(1, Math.ceil(upload.size / upload.part_size));
-
 export type PartRequest = {
   readonly id: string;
   readonly number: number;
@@ -108,10 +112,10 @@ export async function receivePart(platform: Platform, request: PartRequest): Pro
   if (!(await isSigned(platform.config.secret, request.signature, "upload-part", id, number)))
     throw new HubError("upload_not_found");
   const upload = await findUpload(platform, id);
-  const count = partCount(upload);
+  const count = partCount(upload.size, upload.part_size);
   const whole = count === 1;
   if (number < 1 || number > count || (upload.completed_at !== null && !whole)) throw new HubError("upload_not_found");
-  const size = Math.min(upload.part_size, upload.size - (number - 1) * upload.part_size);
+  const size = partLength(upload.size, upload.part_size, number);
   if (request.contentLength === null) throw new HubError("length_required", { expected: size });
   if (request.contentLength !== size)
     throw new HubError("size_mismatch", { actual: request.contentLength, expected: size });
@@ -220,7 +224,7 @@ function checkParts(
   parts: readonly { readonly number: number; readonly sha256: Sha256 }[],
   etags: CompleteRequest["etags"],
 ): void {
-  const count = partCount(upload);
+  const count = partCount(upload.size, upload.part_size);
   for (let number = 1; number <= count; number++) {
     const field = `parts[${number - 1}]`;
     const part = parts[number - 1];
