@@ -20,16 +20,19 @@ export type Revision = Branded<"Revision">;
 /** A full ref: `refs/heads/…`, `refs/tags/…`, `refs/pr/N`. */
 export type RefName = Branded<"RefName">;
 export type JobId = Branded<"JobId">;
+/** A Xet hash in the text form of the protocol: 64 hex digits, the bytes of each 64-bit word reversed. */
+export type XetHash = Branded<"XetHash">;
 
 export type RepoId = { readonly type: RepoType; readonly owner: AccountName; readonly name: RepoName };
 
 const RESERVED_NAMES = new Set(
-  "about api assets blob blobs collections commit commits datasets discussions docs git health healthz help jobs join kernels login logout metrics models new oauth organizations orgs papers pricing raw readyz resolve search settings spaces static support tasks terms tree users v1 v2 www".split(
+  "about api assets blob blobs cas collections commit commits datasets discussions docs git health healthz help jobs join kernels login logout metrics models new oauth organizations orgs papers pricing raw readyz resolve search settings spaces static support tasks terms tree users v1 v2 www xet".split(
     " ",
   ),
 );
 
 const isSha256 = (text: string): text is Sha256 => /^[0-9a-f]{64}$/.test(text);
+const isXetHash = (text: string): text is XetHash => /^[0-9a-f]{64}$/.test(text);
 const isGitId = (text: string): text is GitId => /^[0-9a-f]{40}$/.test(text);
 const isSegmentName = (text: string): boolean =>
   /^[A-Za-z0-9_.-]{1,96}$/.test(text) && !/^[-.]|[-.]$|--|\.\.|\.git$/i.test(text);
@@ -60,6 +63,7 @@ function parser<T extends string>(guard: (text: string) => text is T, problem: s
 }
 
 export const parseSha256 = parser(isSha256, "must be 64 lower-case hex digits (a SHA-256)");
+export const parseXetHash = parser(isXetHash, "must be 64 lower-case hex digits (a Xet hash)");
 export const parseGitId = parser(isGitId, "must be 40 lower-case hex digits (a commit id)");
 export const parseAccountName = parser(
   isAccountName,
