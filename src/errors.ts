@@ -45,6 +45,10 @@ const ERRORS = {
   range_not_satisfiable: [416, "The range starts beyond the end of the {size} bytes"],
   // What failed on our side
   compute_unavailable: [503, "The compute service does not answer: {problem}"],
+  content_quarantined: [
+    409,
+    "{path}: the stored bytes do not have the SHA-256 they were published under. Upload the file again.",
+  ],
   content_damaged: [500, "Stored bytes are missing or damaged"],
   internal: [500, "Something failed on our side; the request id finds it in the log."],
 } as const satisfies Record<string, readonly [number, string]>;

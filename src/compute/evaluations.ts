@@ -171,5 +171,6 @@ export async function findSamples(caller: Caller, id: string): Promise<StoredCon
     .from(contents)
     .where(sql`${contents.sha256} = ${record.data.samples.sha256}`);
   if (content === undefined) throw new HubError("content_damaged");
-  return content;
+  const { sha256, size, segments } = content;
+  return { sha256, size, source: { kind: "segments", segments } };
 }

@@ -5,10 +5,9 @@ import { authorize, type Caller } from "../access/caller";
 import { queryRows } from "../db/client";
 import { jobInputs } from "../db/schema";
 import { HubError } from "../errors";
-import { SegmentsColumn } from "../hub/repositories";
 import { type JobId, parseSha256, type Sha256 } from "../ids";
-import type { Platform } from "../platform/platform";
-import type { StoredContent } from "../store/contents";
+import type { ByteRange, Platform } from "../platform/platform";
+import { HeldColumn, heldContent, type StoredContent, usable } from "../store/contents";
 import { openUploads, type UploadLinks, uploadLinks } from "../store/uploads";
 import { hasEnded, type Job, jobFacts, jobSubject, loadJob } from "./jobs";
 import type { JobInput } from "./plan";
@@ -47,20 +46,20 @@ export async function loadInputs(platform: Platform, id: JobId): Promise<JobInpu
 
 const InputRow = z.object({
   sha256: z.string().transform((text) => parseSha256(text, "sha256")),
-  size: z.number(),
-  segments: SegmentsColumn,
+  content: HeldColumn.nullable(),
 });
 
-/** @throws not_found for a name that is no input of the job */
-export async function findInput(caller: Caller, id: JobId, name: string): Promise<StoredContent> {
+/** @throws entry_not_found for a name that is no input of the job, or whose repository holds it no more */
+export async function findInput(caller: Caller, id: JobId, name: string, span?: ByteRange): Promise<StoredContent> {
   await findWork(caller, id);
   const [row] = await queryRows(
     caller.platform.db,
     InputRow,
-    sql`select i.sha256, i.size, k.segments from job_inputs i join contents k on k.sha256 = i.sha256 where i.job_id = ${id} and i.name = ${name}`,
+    sql`select i.sha256, ${heldContent(sql`i.repo_id`, sql`i.sha256`, span)} as content
+      from job_inputs i where i.job_id = ${id} and i.name = ${name}`,
   );
-  if (row === undefined) throw new HubError("entry_not_found", { path: name });
-  return row;
+  if (row?.content == null) throw new HubError("entry_not_found", { path: name });
+  return { sha256: row.sha256, ...usable(row.content, name) };
 }
 
 /** Null when the job has uploaded these bytes before. */

@@ -2,6 +2,7 @@
 import * as z from "zod";
 import type { Purpose } from "../access/policy";
 import { type JobId, parseFilePath, parseGitId, parseSha256 } from "../ids";
+import { STORED } from "../store/contents";
 
 const sha256 = z.string().transform((text) => parseSha256(text, "sha256"));
 const gitId = z.string().transform((text) => parseGitId(text, "id"));
@@ -20,7 +21,16 @@ const Source = z.object({
   files: z.array(InputFile),
 });
 
-const FileEntry = z.object({ kind: z.literal("file"), id: gitId, sha256, size: z.number(), lfs: z.boolean() });
+/** Plans from before there were Xet files say nothing of how the bytes are held: as contents. */
+const Holding = z.object({ fileId: z.number().nullable(), state: z.enum(["verified", "claimed", "mismatched"]) });
+const NewFile = z.object({
+  kind: z.literal("file"),
+  id: gitId,
+  sha256,
+  size: z.number(),
+  lfs: z.boolean(),
+  holding: Holding.default(STORED),
+});
 
 /** The part that only the compute service reads, by its contract. */
 const ComputeSpec = z.record(z.string(), z.unknown());
@@ -32,7 +42,7 @@ const MergePlan = z.object({
   normalize: z.boolean(),
   outDtype: z.string().nullable(),
   /** The config.json that all parents share: the output's too. */
-  config: FileEntry,
+  config: NewFile,
   base: z.object({ repo: z.string(), commit: gitId }).nullable(),
   message: z.string().nullable(),
 });

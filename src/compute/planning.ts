@@ -45,7 +45,7 @@ async function planMerge(caller: Caller, request: MergeRequest): Promise<MergePl
   await checkMergeable(caller.platform, models);
   const [first] = models;
   if (first === undefined) throw new HubError("invalid_field", { field: "models", problem: "is empty" });
-  const { id, sha256, size, lfs } = first.config;
+  const { id, sha256, size, lfs, holding } = first.config;
   return {
     kind: "merge",
     compute: {
@@ -64,7 +64,7 @@ async function planMerge(caller: Caller, request: MergeRequest): Promise<MergePl
     })),
     normalize: request.normalize,
     outDtype: request.out_dtype,
-    config: { kind: "file", id, sha256, size, lfs },
+    config: { kind: "file", id, sha256, size, lfs, holding },
     base,
     message: request.output.message ?? null,
   };

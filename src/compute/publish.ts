@@ -16,10 +16,10 @@ import {
   type Snapshot,
   targetOf,
 } from "../hub/repositories";
-import type { Change, FileEntry } from "../hub/tree-edit";
+import type { Change, NewFile } from "../hub/tree-edit";
 import { parseFilePath, parseRevision, type RefName } from "../ids";
 import type { Platform } from "../platform/platform";
-import type { StoredContent } from "../store/contents";
+import { STORED, type StoredContent } from "../store/contents";
 import type { Report } from "./contract";
 import { mergeCard, recipe, trainingCard } from "./documents";
 import { evaluationRow } from "./evaluations";
@@ -140,7 +140,7 @@ async function findHead(caller: Caller, repo: Repository, ref: RefName): Promise
   return null;
 }
 
-type OutputEntry = { readonly path: string; readonly file: FileEntry };
+type OutputEntry = { readonly path: string; readonly file: NewFile };
 
 const put = ({ path, file }: OutputEntry): Change => ({
   kind: "put",
@@ -182,7 +182,7 @@ function parentsOf(plan: MergePlan | TrainPlan): Parent[] {
 
 const weightsEntry = ({ sha256, size }: StoredContent): OutputEntry => ({
   path: "model.safetensors",
-  file: lfsEntry(sha256, size),
+  file: lfsEntry(sha256, size, STORED),
 });
 
 async function mergedFiles(

@@ -112,7 +112,7 @@ export async function readWhole(platform: Platform, file: StoredFile, field: str
       field,
       problem: `${file.path} has ${file.size} bytes, at most ${MAX_TEXT_BYTES} are read`,
     });
-  return readAll(await readContent(platform.blobs, file), MAX_TEXT_BYTES);
+  return readAll(await readContent(platform, file), MAX_TEXT_BYTES);
 }
 
 /** The files of a source under the names that the compute service calls them by. */

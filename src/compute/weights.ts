@@ -37,7 +37,7 @@ export async function readWeights(platform: Platform, model: ModelFiles): Promis
 async function readHeader(platform: Platform, field: string, file: StoredFile): Promise<SafetensorsHeader> {
   try {
     return await readSafetensorsHeader(
-      async (offset, length) => readAll(await readContent(platform.blobs, file, { offset, length }), length),
+      async (offset, length) => readAll(await readContent(platform, file, { offset, length }), length),
       file.size,
     );
   } catch (error) {

@@ -1,6 +1,7 @@
 // The tables of D1: the truth about everything but the bytes. Times are milliseconds since 1970 unless a name says otherwise.
+import { sql } from "drizzle-orm";
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core";
-import type { AccountName, FilePath, GitId, JobId, RefName, RepoName, RepoType, Sha256 } from "../ids";
+import type { AccountName, FilePath, GitId, JobId, RefName, RepoName, RepoType, Sha256, XetHash } from "../ids";
 
 /** Users and organizations share one namespace; a name once given stays taken (`deletedAt` keeps the row). */
 export const accounts = sqliteTable("accounts", {
@@ -110,23 +111,137 @@ export const treeEntries = sqliteTable(
 
 export type Segment = { readonly key: string; readonly size: number; readonly sha256: Sha256 };
 
-/** Bytes by digest: verified before the row exists, never changed after. */
-export const contents = sqliteTable("contents", {
-  sha256: text().$type<Sha256>().primaryKey(),
-  size: integer().notNull(),
-  segments: text({ mode: "json" }).$type<Segment[]>().notNull(),
-  createdAt: integer("created_at").notNull(),
-});
+/** One object of the bucket. Its row is there before its first byte, and no key is ever used twice. */
+export const objects = sqliteTable(
+  "objects",
+  {
+    key: text().primaryKey(),
+    /** `staged`: no row names it yet. `live`: one does. `condemned`: none does any more, and none may again. */
+    state: text({ enum: ["staged", "live", "condemned"] }).notNull(),
+    changedAt: integer("changed_at").notNull(),
+  },
+  (t) => [index("objects_state").on(t.state, t.changedAt)],
+);
 
-/** Which repository holds which bytes: knowing a digest gives no right to link it, holding it does. */
+/** Bytes by digest, kept as segments: verified before the row exists, never changed after. */
+export const contents = sqliteTable(
+  "contents",
+  {
+    sha256: text().$type<Sha256>().primaryKey(),
+    size: integer().notNull(),
+    segments: text({ mode: "json" }).$type<Segment[]>().notNull(),
+    createdAt: integer("created_at").notNull(),
+    idleSince: integer("idle_since"),
+  },
+  (t) => [index("contents_idle").on(t.idleSince)],
+);
+
+/** `public`, or the id of the owner whose private repositories share it. */
+export type StorageScope = string;
+
+/** A stored xorb: the packed chunks under `key`, what lies where under `key` + `.index`. */
+export const xorbs = sqliteTable(
+  "xorbs",
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    hash: text().$type<XetHash>().notNull(),
+    scope: text().$type<StorageScope>().notNull(),
+    /** Who sent it first; null for what the hub built. That client's cache may refer to it for weeks. */
+    uploaderId: text("uploader_id"),
+    key: text().notNull().unique(),
+    /** Bytes of the object, chunk headers included. */
+    packedSize: integer("packed_size").notNull(),
+    /** Bytes of the chunks, unpacked. */
+    size: integer().notNull(),
+    chunks: integer().notNull(),
+    createdAt: integer("created_at").notNull(),
+    idleSince: integer("idle_since"),
+  },
+  (t) => [uniqueIndex("xorbs_hash").on(t.hash, t.scope), index("xorbs_idle").on(t.idleSince)],
+);
+
+/** A file made of ranges of xorbs. `open` while its terms are being written, which nothing may name. */
+export const xetFiles = sqliteTable(
+  "xet_files",
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    hash: text().$type<XetHash>().notNull(),
+    scope: text().$type<StorageScope>().notNull(),
+    size: integer().notNull(),
+    state: text({ enum: ["open", "registered"] }).notNull(),
+    /** Of the content, computed by the hub; null until it has. */
+    sha256: text().$type<Sha256>(),
+    createdAt: integer("created_at").notNull(),
+    idleSince: integer("idle_since"),
+  },
+  (t) => [
+    uniqueIndex("xet_files_hash").on(t.hash, t.scope).where(sql`state = 'registered'`),
+    index("xet_files_idle").on(t.idleSince),
+  ],
+);
+
+/** One range of chunks of a file, at `offset` in the file. Byte positions are those of the packed xorb, `end` exclusive. */
+export const xetTerms = sqliteTable(
+  "xet_terms",
+  {
+    fileId: integer("file_id").notNull(),
+    offset: integer().notNull(),
+    length: integer().notNull(),
+    xorbId: integer("xorb_id").notNull(),
+    chunkStart: integer("chunk_start").notNull(),
+    chunkEnd: integer("chunk_end").notNull(),
+    byteStart: integer("byte_start").notNull(),
+    byteEnd: integer("byte_end").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.fileId, t.offset] }), index("xet_terms_xorb").on(t.xorbId)],
+);
+
+/** Chunks that clients ask for by hash, and the xorbs that hold them. */
+export const dedupChunks = sqliteTable(
+  "dedup_chunks",
+  { chunk: text().$type<XetHash>().notNull(), xorbId: integer("xorb_id").notNull() },
+  (t) => [primaryKey({ columns: [t.chunk, t.xorbId] }), index("dedup_chunks_xorb").on(t.xorbId)],
+);
+
+/**
+ * Which repository holds which bytes: knowing a digest gives no right to link it, holding it does. With `fileId` as that Xet
+ * file, without as the content of the digest.
+ */
 export const repoContents = sqliteTable(
   "repo_contents",
   {
     repoId: text("repo_id").notNull(),
     sha256: text().$type<Sha256>().notNull(),
+    fileId: integer("file_id"),
+    /** `claimed`: the digest is the uploader's word, good in this repository only. `mismatched`: it was wrong. */
+    state: text({ enum: ["verified", "claimed", "mismatched"] })
+      .notNull()
+      .default("verified"),
+    createdAt: integer("created_at").notNull(),
+    idleSince: integer("idle_since"),
+  },
+  (t) => [
+    primaryKey({ columns: [t.repoId, t.sha256] }),
+    index("repo_contents_sha256").on(t.sha256),
+    index("repo_contents_file").on(t.fileId),
+    index("repo_contents_idle").on(t.idleSince),
+  ],
+);
+
+/** Background work on stored bytes. Each step is bounded and ends by writing its progress. */
+export const storageTasks = sqliteTable(
+  "storage_tasks",
+  {
+    kind: text({ enum: ["verify", "ingest"] }).notNull(),
+    /** `verify`: the id of a Xet file. `ingest`: repository id and digest, with a space between. */
+    subject: text().notNull(),
+    progress: text({ mode: "json" }).$type<unknown>(),
+    attempts: integer().notNull().default(0),
+    problem: text(),
+    dueAt: integer("due_at").notNull(),
     createdAt: integer("created_at").notNull(),
   },
-  (t) => [primaryKey({ columns: [t.repoId, t.sha256] }), index("repo_contents_sha256").on(t.sha256)],
+  (t) => [primaryKey({ columns: [t.kind, t.subject] }), index("storage_tasks_due").on(t.dueAt)],
 );
 
 /** An open upload belongs to one repository or to one job. */

@@ -11,10 +11,11 @@ import { encodeLfsPointer } from "../formats/git/lfs-pointer";
 import { blobId } from "../formats/git/objects";
 import { type FilePath, type GitId, parseFilePath, parseGitId, parseSha256, type RefName, type Sha256 } from "../ids";
 import type { Db, Platform } from "../platform/platform";
-import { storeBytes } from "../store/contents";
+import { type Holding, STORED, storeBytes } from "../store/contents";
+import { ingestTask } from "../store/tasks";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
 import { MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
-import { type Change, editTree, type FileEntry, type LoadedEntry, type TreeRow, touchedDirectories } from "./tree-edit";
+import { type Change, editTree, type LoadedEntry, type NewFile, type TreeRow, touchedDirectories } from "./tree-edit";
 
 export type Author = { readonly name: string; readonly email: string };
 
@@ -86,7 +87,7 @@ export async function prepareCommit(
   const message = request.description ? `${request.summary}\n\n${request.description}\n` : `${request.summary}\n`;
   const made = gitCommit({ tree: root, parents: head.commit === null ? [] : [head.commit], author, message, now });
   const id = commitId(made);
-  const contents = request.changes.flatMap((change) => (change.kind === "put" ? [change.file.sha256] : []));
+  const files = request.changes.flatMap((change) => (change.kind === "put" ? [change.file] : []));
   return {
     id,
     parent: head.commit,
@@ -101,13 +102,15 @@ export async function prepareCommit(
         otherwise: () => new HubError("ref_moved"),
       },
       {
-        holds: sql`not exists (select 1 from json_each(${asJson(contents)}) j where j.value not in (select sha256 from contents))`,
+        holds: sql`not exists (select 1 from json_each(${asJson(files.map(({ sha256, holding }) => [sha256, holding.fileId]))}) j
+          where not case when j.value ->> 1 is null then exists (select 1 from contents where sha256 = j.value ->> 0)
+            else exists (select 1 from xet_files where id = j.value ->> 1) end)`,
         otherwise: () => new HubError("content_damaged"),
       },
     ],
     statements: [
       ...treeStatements(repo.id, rows),
-      ...linkContents(repo.id, contents, now),
+      ...linkContents(repo.id, files, now),
       ...commitRows(db, repo, made, request.ref, now),
       eventStatement(
         db,
@@ -192,12 +195,24 @@ function treeStatements(repoId: string, rows: readonly TreeRow[]): Statement[] {
   );
 }
 
-/** Makes the repository a holder of the bytes: from here on its readers may use them. */
-export function linkContents(repoId: string, digests: readonly Sha256[], now: number): Statement[] {
-  return chunks(digests).map(
-    (chunk) =>
-      sql`insert or ignore into repo_contents (repo_id, sha256, created_at) select ${repoId}, value, ${now} from json_each(${asJson(chunk)})`,
-  );
+/** Makes the repository a holder of the bytes: from here on its readers may use them. Large files are queued for ingestion. */
+function linkContents(repoId: string, files: readonly NewFile[], now: number): Statement[] {
+  const segmented = files.filter((file) => file.lfs && file.holding.fileId === null).map((file) => file.sha256);
+  return [
+    ...chunks(files).flatMap((chunk) => {
+      const rows = asJson(chunk.map(({ sha256, holding }) => [sha256, holding.fileId, holding.state]));
+      return [
+        sql`insert into repo_contents (repo_id, sha256, file_id, state, created_at)
+          select ${repoId}, value ->> 0, value ->> 1, value ->> 2, ${now} from json_each(${rows}) where true
+          on conflict do update set idle_since = null where idle_since is not null`,
+        sql`update contents set idle_since = null
+          where idle_since is not null and sha256 in (select value ->> 0 from json_each(${rows}) where value ->> 1 is null)`,
+        sql`update xet_files set idle_since = null
+          where idle_since is not null and id in (select value ->> 1 from json_each(${rows}))`,
+      ];
+    }),
+    ...(segmented.length === 0 ? [] : [ingestTask(repoId, segmented, now)]),
+  ];
 }
 
 type NewCommit = {
@@ -281,18 +296,14 @@ export async function initialCommit(
   const made = gitCommit({ tree: root, parents: [], author: authorOf(caller), message: "initial commit\n", now });
   const statements = [
     ...treeStatements(repo.id, rows),
-    ...linkContents(
-      repo.id,
-      files.map((file) => file.sha256),
-      now,
-    ),
+    ...linkContents(repo.id, files, now),
     ...commitRows(platform.db, repo, made, ref, now),
   ];
   return { id: commitId(made), statements };
 }
 
 /** Stores regular files; their entries are ready for a tree. One D1 query for all. */
-export async function storeFiles(platform: Platform, files: readonly Uint8Array[]): Promise<FileEntry[]> {
+export async function storeFiles(platform: Platform, files: readonly Uint8Array[]): Promise<NewFile[]> {
   const stored = await storeBytes(platform, files);
   return stored.map(({ sha256, size }, i) => ({
     kind: "file",
@@ -300,55 +311,71 @@ export async function storeFiles(platform: Platform, files: readonly Uint8Array[
     sha256,
     size,
     lfs: false,
+    holding: STORED,
   }));
 }
 
-export const lfsEntry = (sha256: Sha256, size: number): FileEntry => ({
+export const lfsEntry = (sha256: Sha256, size: number, holding: Holding): NewFile => ({
   kind: "file",
   id: blobId(new TextEncoder().encode(encodeLfsPointer({ sha256, size }))),
   sha256,
   size,
   lfs: true,
+  holding,
 });
 
-const HeldRow = z.object({
+const HolderRow = z.object({
   sha256: z.string().transform((text) => parseSha256(text, "sha256")),
-  size: z.number(),
-  own: z.number(),
-  holders: z.string().nullable(),
+  holders: z.string(),
 });
-const Holders = z.array(z.object({ ownerId: z.string(), private: z.number() }));
+const Holders = z.array(
+  z.object({
+    own: z.number(),
+    ownerId: z.string(),
+    private: z.number(),
+    state: z.enum(["verified", "claimed", "mismatched"]),
+    fileId: z.number().nullable(),
+    size: z.number().nullable(),
+  }),
+);
+
+export type Linkable = { readonly size: number; readonly holding: Holding };
 
 /**
- * Sizes of the bytes among `digests` that the caller may link into the repository: it holds them already, or the caller can read
- * a repository that does. A digest alone opens nothing.
+ * The bytes among `digests` that the caller may link into the repository: it holds them already, or the caller can read a
+ * repository that does and whose digest the hub has verified. A digest alone opens nothing.
  */
 export async function linkable(
   caller: Caller,
   repo: Repository,
   digests: readonly Sha256[],
-): Promise<Map<Sha256, number>> {
+): Promise<Map<Sha256, Linkable>> {
   const rows = await queryRows(
     caller.platform.db,
-    HeldRow,
-    sql`select k.sha256, k.size,
-        exists (select 1 from repo_contents h where h.repo_id = ${repo.id} and h.sha256 = k.sha256) as own,
-        (select json_group_array(json_object('ownerId', owner_id, 'private', private)) from (
-          select distinct r.owner_id, r.private from repo_contents h join repos r on r.id = h.repo_id
-            where h.sha256 = k.sha256 and (r.private = 0 or r.owner_id in (${ownersOf(caller)})) order by r.private limit 4)) as holders
-      from json_each(${asJson(digests)}) j join contents k on k.sha256 = j.value`,
+    HolderRow,
+    sql`select j.value as sha256, (select json_group_array(json_object('own', own, 'ownerId', owner_id, 'private', private, 'state', state,
+          'fileId', file_id, 'size', size)) from (
+        select h.repo_id = ${repo.id} as own, r.owner_id, r.private, h.state, h.file_id, coalesce(f.size, k.size) as size
+          from repo_contents h join repos r on r.id = h.repo_id left join xet_files f on f.id = h.file_id
+          left join contents k on h.file_id is null and k.sha256 = h.sha256
+          where h.sha256 = j.value and (h.repo_id = ${repo.id} or (h.state = 'verified' and (r.private = 0 or r.owner_id in (${ownersOf(caller)}))))
+          order by own desc, r.private limit 4)) as holders
+      from json_each(${asJson(digests)}) j`,
   );
-  const found = new Map<Sha256, number>();
-  for (const row of rows) {
-    const holders = row.holders === null ? [] : Holders.parse(JSON.parse(row.holders));
-    const readable = holders.some((one) =>
-      may(caller, {
-        action: "repo.use",
-        purpose: "download",
-        repo: { ownerId: one.ownerId, private: one.private === 1 },
-      }),
+  const found = new Map<Sha256, Linkable>();
+  for (const { sha256, holders } of rows) {
+    const usable = Holders.parse(JSON.parse(holders)).find(
+      (one) =>
+        one.state !== "mismatched" &&
+        (one.own === 1 ||
+          may(caller, {
+            action: "repo.use",
+            purpose: "download",
+            repo: { ownerId: one.ownerId, private: one.private === 1 },
+          })),
     );
-    if (row.own === 1 || readable) found.set(row.sha256, row.size);
+    if (usable !== undefined && usable.size !== null)
+      found.set(sha256, { size: usable.size, holding: { fileId: usable.fileId, state: usable.state } });
   }
   return found;
 }

@@ -6,8 +6,9 @@ import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { allowedEvent } from "../events/trail";
 import type { Sha256 } from "../ids";
-import type { StoredContent } from "../store/contents";
-import { type Repository, SegmentsColumn, targetOf } from "./repositories";
+import type { ByteRange } from "../platform/platform";
+import { HeldColumn, heldContent, type StoredContent, usable } from "../store/contents";
+import { type Repository, targetOf } from "./repositories";
 
 /** Notes the use, away from the hot path. */
 export function noteDownload(caller: Caller, repo: Repository, data: Record<string, string>): void {
@@ -22,17 +23,21 @@ export function noteDownload(caller: Caller, repo: Repository, data: Record<stri
   platform.defer(platform.events.record([event]));
 }
 
-const ContentRow = z.object({ size: z.number(), segments: SegmentsColumn });
+const ContentRow = z.object({ content: HeldColumn.nullable() });
 
-/** Bytes that the repository itself holds. @throws forbidden | entry_not_found */
-export async function findHeldContent(caller: Caller, repo: Repository, sha256: Sha256): Promise<StoredContent> {
+/** Bytes that the repository itself holds. @throws forbidden | entry_not_found | content_quarantined */
+export async function findHeldContent(
+  caller: Caller,
+  repo: Repository,
+  sha256: Sha256,
+  span?: ByteRange,
+): Promise<StoredContent> {
   authorize(caller, { action: "repo.use", repo, purpose: "download" }, targetOf(repo));
   const [row] = await queryRows(
     caller.platform.db,
     ContentRow,
-    sql`select k.size, k.segments from repo_contents h join contents k on k.sha256 = h.sha256
-      where h.repo_id = ${repo.id} and h.sha256 = ${sha256}`,
+    sql`select ${heldContent(sql`${repo.id}`, sql`${sha256}`, span)} as content`,
   );
-  if (row === undefined) throw new HubError("entry_not_found", { path: sha256 });
-  return { sha256, ...row };
+  if (row?.content == null) throw new HubError("entry_not_found", { path: sha256 });
+  return { sha256, ...usable(row.content, sha256) };
 }

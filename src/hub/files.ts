@@ -1,14 +1,13 @@
 // Files at a commit: listing directories, looking up paths, reading bytes.
-import { eq, type SQL, sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, queryRows } from "../db/client";
-import { contents, type Segment } from "../db/schema";
 import { HubError } from "../errors";
 import { type GitId, parseSha256, type Sha256 } from "../ids";
-import type { BlobStore, Db } from "../platform/platform";
-import { readContent } from "../store/contents";
+import type { Db, Platform } from "../platform/platform";
+import { HeldColumn, type Holding, heldContent, readContent, type Source, usable } from "../store/contents";
 import { readAll } from "../streams/chunks";
-import { EntryNotFound, gitIdColumn, SegmentsColumn, type Snapshot } from "./repositories";
+import { EntryNotFound, gitIdColumn, type Snapshot } from "./repositories";
 
 export type Entry =
   | { readonly kind: "directory"; readonly path: string; readonly id: GitId }
@@ -138,11 +137,20 @@ export async function findEntries(db: Db, snapshot: Snapshot, paths: readonly st
 const MAX_TEXT_BYTES = 4 * 1024 * 1024;
 
 /** The text of a small file; empty where there is none. */
-export async function readTextFile(db: Db, blobs: BlobStore, entry: Entry | undefined): Promise<string> {
+export async function readTextFile(
+  platform: Platform,
+  repo: Pick<Snapshot["repo"], "id">,
+  entry: Entry | undefined,
+): Promise<string> {
   if (entry?.kind !== "file" || entry.size > MAX_TEXT_BYTES) return "";
-  const [content] = await db.select().from(contents).where(eq(contents.sha256, entry.sha256));
-  if (content === undefined) throw new HubError("content_damaged");
-  const bytes = await readAll(await readContent(blobs, content), MAX_TEXT_BYTES);
+  const { path, sha256, size } = entry;
+  const [row] = await queryRows(
+    platform.db,
+    z.object({ content: HeldColumn.nullable() }),
+    sql`select ${heldContent(sql`${repo.id}`, sql`${sha256}`, { offset: 0, length: size })} as content`,
+  );
+  if (row?.content == null) throw new HubError("content_damaged");
+  const bytes = await readAll(await readContent(platform, usable(row.content, path)), MAX_TEXT_BYTES);
   return new TextDecoder().decode(bytes);
 }
 
@@ -155,16 +163,17 @@ export type StoredFile = {
   readonly sha256: Sha256;
   readonly size: number;
   readonly lfs: boolean;
-  readonly segments: readonly Segment[];
+  readonly source: Source;
+  readonly holding: Holding;
 };
 
 const StoredRow = EntryRow.omit({ path: true, kind: true }).extend({
   n: z.number(),
   sha256: z.string().transform((text) => parseSha256(text, "sha256")),
-  segments: SegmentsColumn,
+  content: HeldColumn.nullable(),
 });
 
-/** Files of any number of snapshots, ready to be read: one query. Null where a path names no file. */
+/** Files of any number of snapshots, ready to be read: one query. Null where a path names no file. @throws content_quarantined */
 export async function findStoredFiles(db: Db, wanted: readonly FileQuery[]): Promise<(StoredFile | null)[]> {
   const parameter = wanted.map(({ snapshot, path }) => ({
     repo: snapshot.repo.id,
@@ -183,14 +192,16 @@ export async function findStoredFiles(db: Db, wanted: readonly FileQuery[]): Pro
         select w.n, w.repo, w.names, w.depth, w.level + 1, e.kind, e.id, e.sha256, e.size, e.lfs
           from walk w join tree_entries e on e.repo_id = w.repo and e.tree = w.id and e.name = json_extract(w.names, '$[' || w.level || ']')
           where w.kind = 'directory' and w.level < w.depth)
-      select w.n, w.id, w.sha256, w.size, w.lfs, k.segments
-        from walk w join contents k on k.sha256 = w.sha256 where w.level = w.depth and w.kind = 'file'`,
+      select w.n, w.id, w.sha256, w.size, w.lfs, ${heldContent(sql`w.repo`, sql`w.sha256`)} as content
+        from walk w where w.level = w.depth and w.kind = 'file'`,
   );
   const found = new Map(rows.map((row) => [row.n, row]));
   return wanted.map(({ path }, n) => {
     const row = found.get(n);
-    return row === undefined
-      ? null
-      : { path, id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1, segments: row.segments };
+    if (row === undefined) return null;
+    const { id, sha256, size, lfs, content } = row;
+    if (content === null) throw new HubError("content_damaged");
+    const { source, holding } = usable(content, path);
+    return { path, id, sha256, size, lfs: lfs === 1, source, holding };
   });
 }

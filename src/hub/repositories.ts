@@ -22,6 +22,8 @@ import {
   type Revision,
   type Sha256,
 } from "../ids";
+import type { ByteRange } from "../platform/platform";
+import { HeldColumn, type Holding, heldContent, type Source, usable } from "../store/contents";
 
 export const MAIN = parseRefName("refs/heads/main", "ref");
 const HEAD = "HEAD";
@@ -171,16 +173,13 @@ function snapshotOf(
   return { repo, commit: row.commit_id, tree: row.tree, committedAt: (row.authored_at ?? 0) * 1000 };
 }
 
-const Segments = z.array(z.object({ key: z.string(), size: z.number(), sha256: sha256Column }));
-export const SegmentsColumn = z.string().transform((text) => Segments.parse(JSON.parse(text)));
-
 const LocatedRow = SnapshotRow.extend({
   kind: z.enum(["file", "directory"]).nullable(),
   id: gitIdColumn.nullable(),
   sha256: sha256Column.nullable(),
   size: z.number().nullable(),
   lfs: z.number().nullable(),
-  segments: SegmentsColumn.nullable(),
+  content: HeldColumn.nullable(),
 });
 
 export type LocatedFile = {
@@ -191,7 +190,8 @@ export type LocatedFile = {
   readonly sha256: Sha256;
   readonly size: number;
   readonly lfs: boolean;
-  readonly segments: readonly { readonly key: string; readonly size: number; readonly sha256: Sha256 }[];
+  readonly source: Source;
+  readonly holding: Holding;
 };
 
 /** The 404 of a path carries the commit, which clients cache the absence under. */
@@ -206,7 +206,8 @@ export class EntryNotFound extends HubError {
 
 /**
  * A file at a revision, for a purpose: repository, ref, tree walk and content in one query.
- * @throws repo_not_found | revision_not_found | EntryNotFound | forbidden
+ * With the `span` that will be read, reading it needs no further query.
+ * @throws repo_not_found | revision_not_found | EntryNotFound | forbidden | content_quarantined
  */
 export async function findFile(
   caller: Caller,
@@ -214,6 +215,7 @@ export async function findFile(
   revision: Revision,
   path: FilePath,
   purpose: Purpose,
+  span?: ByteRange,
 ): Promise<LocatedFile> {
   const segments = path.split("/");
   const [row] = await queryRows(
@@ -227,15 +229,17 @@ export async function findFile(
           from walk w join json_each(${JSON.stringify(segments)}) s on s.key = w.depth
           join tree_entries e on e.repo_id = (select repo_id from top) and e.tree = w.id and e.name = s.value
           where w.kind = 'directory')
-      select top.*, w.kind, w.id, w.sha256, w.size, w.lfs, k.segments
-        from top left join walk w on w.depth = ${segments.length} left join contents k on k.sha256 = w.sha256`,
+      select top.*, w.kind, w.id, w.sha256, w.size, w.lfs, ${heldContent(sql`top.repo_id`, sql`w.sha256`, span)} as content
+        from top left join walk w on w.depth = ${segments.length}`,
   );
   const snapshot = snapshotOf(caller, row, id, revision);
   const { repo } = snapshot;
   authorize(caller, { action: "repo.use", repo, purpose }, targetOf(repo));
   if (row === undefined || row.kind !== "file" || row.id === null) throw new EntryNotFound(snapshot, path);
-  if (row.sha256 === null || row.size === null || row.segments === null) throw new HubError("content_damaged");
-  return { snapshot, path, id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1, segments: row.segments };
+  const { sha256, size, content } = row;
+  if (sha256 === null || size === null || content === null) throw new HubError("content_damaged");
+  const { source, holding } = usable(content, path);
+  return { snapshot, path, id: row.id, sha256, size, lfs: row.lfs === 1, source, holding };
 }
 
 export type RepoQuery = {

@@ -2,7 +2,7 @@
 import { FormatError } from "../formats/format-error";
 import { readSafetensorsHeader, type SafetensorsHeader } from "../formats/safetensors";
 import type { Platform } from "../platform/platform";
-import { readContent, type StoredContent } from "../store/contents";
+import { type Readable, readContent } from "../store/contents";
 import { readAll } from "../streams/chunks";
 
 export type Tensors =
@@ -13,15 +13,11 @@ export type Tensors =
 class HeaderTooLarge extends Error {}
 
 /** Reads at most `most` bytes. A file that is no safetensors file is an answer, not a failure. */
-export async function readTensors(
-  platform: Platform,
-  file: Pick<StoredContent, "segments" | "size">,
-  most: number,
-): Promise<Tensors> {
+export async function readTensors(platform: Platform, file: Readable, most: number): Promise<Tensors> {
   try {
     const header = await readSafetensorsHeader(async (offset, length) => {
       if (length > most) throw new HeaderTooLarge();
-      return readAll(await readContent(platform.blobs, file, { offset, length }), length);
+      return readAll(await readContent(platform, file, { offset, length }), length);
     }, file.size);
     return { kind: "read", header };
   } catch (error) {

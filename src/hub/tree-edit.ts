@@ -4,6 +4,7 @@ import { HubError } from "../errors";
 import { treeId } from "../formats/git/tree";
 import { pathKey } from "../formats/paths";
 import type { FilePath, GitId, Sha256 } from "../ids";
+import type { Holding } from "../store/contents";
 
 export type FileEntry = {
   readonly kind: "file";
@@ -12,11 +13,13 @@ export type FileEntry = {
   readonly size: number;
   readonly lfs: boolean;
 };
+/** A file to be written into a tree, and how its repository will hold the bytes. */
+export type NewFile = FileEntry & { readonly holding: Holding };
 type Directory = { readonly kind: "directory"; readonly id: GitId | null; readonly children: Map<string, Node> | null };
 type Node = FileEntry | Directory;
 
 export type Change =
-  | { readonly kind: "put"; readonly path: FilePath; readonly file: FileEntry; readonly field: string }
+  | { readonly kind: "put"; readonly path: FilePath; readonly file: NewFile; readonly field: string }
   | { readonly kind: "deleteFile" | "deleteFolder"; readonly path: FilePath; readonly field: string };
 
 /** One entry of a directory on a changed path, as loaded: `directory` is the path of the tree that holds it. */

@@ -1,21 +1,83 @@
-// File contents: bytes by digest, kept as an ordered list of segments, each one object of the bucket.
+// File contents: bytes by digest, kept as segments (whole objects) or as a Xet file (ranges of xorbs), read the same way.
 import { createHash } from "node:crypto";
 import { type SQL, sql } from "drizzle-orm";
+import * as z from "zod";
 import { asJson } from "../db/client";
 import type { Segment } from "../db/schema";
 import { HubError } from "../errors";
-import { parseSha256, type Sha256 } from "../ids";
+import { parseSha256, parseXetHash, type Sha256, type XetHash } from "../ids";
 import type { BlobStore, ByteRange, Platform } from "../platform/platform";
 import { concatStreams } from "../streams/concat";
 import { blobKey } from "./keys";
+import { readObject } from "./objects";
+import { type Term, Terms, termsOf } from "./terms";
+import { readXetFile } from "./xet-reader";
 
 /** Requests a Worker may have under way at once. */
 const CONCURRENCY = 6;
 
-export type StoredContent = { readonly sha256: Sha256; readonly size: number; readonly segments: readonly Segment[] };
+export type Source =
+  | { readonly kind: "segments"; readonly segments: readonly Segment[] }
+  /** `terms`: the first ones from the range asked for, as far as they were loaded with the file; the reader finds the rest. */
+  | { readonly kind: "xet"; readonly fileId: number; readonly hash: XetHash; readonly terms: readonly Term[] };
+
+export type StoredContent = { readonly sha256: Sha256; readonly size: number; readonly source: Source };
+export type Readable = Pick<StoredContent, "size" | "source">;
+
+export type HoldingState = "verified" | "claimed" | "mismatched";
+/** How a repository holds bytes, as another one would have to hold them to link them. */
+export type Holding = { readonly fileId: number | null; readonly state: HoldingState };
+export const STORED: Holding = { fileId: null, state: "verified" };
+
+/** Bytes that a repository holds. */
+export type HeldContent = Readable & { readonly holding: Holding };
 
 export const sha256Of = (bytes: Uint8Array | string): Sha256 =>
   parseSha256(createHash("sha256").update(bytes).digest("hex"), "sha256");
+
+const Segments = z.array(
+  z.object({ key: z.string(), size: z.number(), sha256: z.string().transform((text) => parseSha256(text, "sha256")) }),
+);
+export const SegmentsColumn = z.string().transform((text) => Segments.parse(JSON.parse(text)));
+
+/**
+ * SQL for the bytes that a repository holds under a digest, to be read by `HeldColumn`; null where it holds none. With `span`,
+ * the terms of a Xet file that cover those bytes come along, so that reading needs no further query.
+ */
+export const heldContent = (repoId: SQL, sha256: SQL, span?: ByteRange): SQL => sql`(
+  select json_object('state', h.state, 'file', h.file_id, 'hash', f.hash, 'size', coalesce(f.size, k.size), 'segments', k.segments,
+      'terms', ${span === undefined ? sql`null` : sql`json((${termsOf(sql`h.file_id`, span)}))`})
+    from repo_contents h left join xet_files f on f.id = h.file_id
+    left join contents k on h.file_id is null and k.sha256 = h.sha256
+    where h.repo_id = ${repoId} and h.sha256 = ${sha256})`;
+
+const Held = z.object({
+  state: z.enum(["verified", "claimed", "mismatched"]),
+  file: z.number().nullable(),
+  hash: z
+    .string()
+    .transform((text) => parseXetHash(text, "hash"))
+    .nullable(),
+  size: z.number().nullable(),
+  segments: SegmentsColumn.nullable(),
+  terms: Terms.nullable(),
+});
+
+/** @throws content_damaged when the file or content that the repository holds is gone */
+export const HeldColumn = z.string().transform((text): HeldContent => {
+  const { state, file, hash, size, segments, terms } = Held.parse(JSON.parse(text));
+  const holding = { fileId: file, state };
+  if (size !== null && file !== null && hash !== null)
+    return { size, holding, source: { kind: "xet", fileId: file, hash, terms: terms ?? [] } };
+  if (size === null || segments === null) throw new HubError("content_damaged");
+  return { size, holding, source: { kind: "segments", segments } };
+});
+
+/** The bytes, unless they turned out not to be what they were published as. @throws content_quarantined */
+export function usable<T extends { readonly holding: Holding }>(content: T, path: string): T {
+  if (content.holding.state === "mismatched") throw new HubError("content_quarantined", { path });
+  return content;
+}
 
 /** Stores small files that are in memory anyway; the rows of all in one statement. */
 export async function storeBytes(platform: Platform, files: readonly Uint8Array[]): Promise<StoredContent[]> {
@@ -31,10 +93,12 @@ export async function storeBytes(platform: Platform, files: readonly Uint8Array[
       }),
     );
   if (stored.length > 0) await platform.db.run(insertContents(stored, platform.now()));
-  return stored;
+  return stored.map(({ sha256, size, segments }) => ({ sha256, size, source: { kind: "segments", segments } }));
 }
 
-export function insertContents(contents: readonly StoredContent[], now: number): SQL {
+export type NewContent = { readonly sha256: Sha256; readonly size: number; readonly segments: readonly Segment[] };
+
+export function insertContents(contents: readonly NewContent[], now: number): SQL {
   return sql`insert or ignore into contents (sha256, size, segments, created_at)
       select value ->> 'sha256', value ->> 'size', value ->> 'segments', ${now} from json_each(${asJson(contents)})`;
 }
@@ -44,13 +108,23 @@ export function insertContents(contents: readonly StoredContent[], now: number):
  * @throws content_damaged when an object is missing
  */
 export async function readContent(
-  blobs: BlobStore,
-  content: Pick<StoredContent, "segments" | "size">,
+  platform: Pick<Platform, "db" | "blobs">,
+  content: Readable,
   range: ByteRange = { offset: 0, length: content.size },
+): Promise<ReadableStream<Uint8Array>> {
+  return content.source.kind === "xet"
+    ? readXetFile(platform, content.source, range)
+    : readSegments(platform.blobs, content.source.segments, range);
+}
+
+async function readSegments(
+  blobs: BlobStore,
+  segments: readonly Segment[],
+  range: ByteRange,
 ): Promise<ReadableStream<Uint8Array>> {
   const pieces: (() => Promise<ReadableStream<Uint8Array>>)[] = [];
   let start = 0;
-  for (const segment of content.segments) {
+  for (const segment of segments) {
     const from = Math.max(range.offset, start) - start;
     const to = Math.min(range.offset + range.length, start + segment.size) - start;
     if (from < to) {
@@ -62,10 +136,4 @@ export async function readContent(
   const [only] = pieces;
   if (only === undefined) return new Blob([]).stream();
   return pieces.length === 1 ? only() : concatStreams(pieces, range.length);
-}
-
-async function readObject(blobs: BlobStore, key: string, range?: ByteRange): Promise<ReadableStream<Uint8Array>> {
-  const body = await blobs.get(key, range);
-  if (body === null) throw new HubError("content_damaged");
-  return body;
 }

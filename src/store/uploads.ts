@@ -205,7 +205,7 @@ export async function completeUpload(platform: Platform, request: CompleteReques
     .orderBy(uploadParts.number);
   checkParts(upload, parts, request.etags);
   const segments = parts.map(({ key, size, sha256 }) => ({ key, size, sha256 }));
-  const whole = await readContent(platform.blobs, { segments, size: upload.size });
+  const whole = await readContent(platform, { size: upload.size, source: { kind: "segments", segments } });
   const { sha256 } = await pump(whole, { expectedSize: upload.size });
   if (sha256 !== upload.sha256) {
     await dropUpload(platform, upload);

@@ -1,7 +1,7 @@
 // Answers a GET or HEAD of stored bytes by RFC 9110: ranges, If-Range, conditional requests.
 import { HubError } from "../errors";
 import type { Platform } from "../platform/platform";
-import { readContent, type StoredContent } from "../store/contents";
+import { type Readable, readContent } from "../store/contents";
 import { contentRange, selectRange } from "../streams/ranges";
 
 export type ContentAnswer = {
@@ -14,7 +14,7 @@ export type ContentAnswer = {
 export async function serveContent(
   request: Request,
   platform: Platform,
-  content: Pick<StoredContent, "segments" | "size">,
+  content: Readable,
   answer: ContentAnswer,
 ): Promise<Response> {
   const headers = new Headers({ ...answer.headers, etag: answer.etag, "accept-ranges": "bytes" });
@@ -33,7 +33,7 @@ export async function serveContent(
   if (range.kind === "range") headers.set("content-range", contentRange(range, content.size));
   const status = range.kind === "range" ? 206 : 200;
   if (request.method === "HEAD") return new Response(null, { status, headers });
-  return new Response(await readContent(platform.blobs, content, span), { status, headers });
+  return new Response(await readContent(platform, content, span), { status, headers });
 }
 
 function matches(header: string | null, etag: string): boolean {

@@ -3,10 +3,10 @@ import * as z from "zod";
 import type { Caller } from "../../access/caller";
 import { HubError } from "../../errors";
 import { withTracked } from "../../hub/attributes";
-import { lfsEntry, linkable, storeFiles } from "../../hub/commits";
+import { type Linkable, lfsEntry, linkable, storeFiles } from "../../hub/commits";
 import { type Entry, findEntries, readTextFile } from "../../hub/files";
 import { findFile, type Snapshot } from "../../hub/repositories";
-import type { Change, FileEntry } from "../../hub/tree-edit";
+import type { Change, NewFile } from "../../hub/tree-edit";
 import { parseFilePath, parseRevision, parseSha256, type Sha256 } from "../../ids";
 import { decodeBase64 } from "../../streams/base64";
 import { readNdjson } from "../../streams/ndjson";
@@ -149,10 +149,15 @@ async function readOperation(
         parseFilePath(srcPath, `${in_}.srcPath`),
         "download",
       );
-      const { id, sha256, size, lfs } = source;
+      const { id, sha256, size, lfs, holding } = source;
       return {
         kind: "ready",
-        change: { kind: "put", path: parseFilePath(path, field), field, file: { kind: "file", id, sha256, size, lfs } },
+        change: {
+          kind: "put",
+          path: parseFilePath(path, field),
+          field,
+          file: { kind: "file", id, sha256, size, lfs, holding },
+        },
       };
     }
     default:
@@ -176,7 +181,7 @@ async function storePending(caller: Caller, lines: Pending[]): Promise<void> {
   });
 }
 
-const put = (path: string, field: string, file: FileEntry): Change => ({
+const put = (path: string, field: string, file: NewFile): Change => ({
   kind: "put",
   path: parseFilePath(path, field),
   field,
@@ -186,19 +191,20 @@ const put = (path: string, field: string, file: FileEntry): Change => ({
 /** LFS files name bytes that came before; one query tells which of them the caller may link. */
 async function resolveLfs(caller: Caller, snapshot: Snapshot, lines: readonly Pending[]): Promise<Change[]> {
   const digests = lines.flatMap((line) => (line.kind === "lfs" ? [line.oid] : []));
-  const sizes = digests.length === 0 ? new Map<Sha256, number>() : await linkable(caller, snapshot.repo, digests);
+  const known = digests.length === 0 ? new Map<Sha256, Linkable>() : await linkable(caller, snapshot.repo, digests);
   return lines.flatMap((line): Change[] => {
     if (line.kind === "ready") return [line.change];
     if (line.kind === "bytes") return [];
     const field = line.field.replace(/path$/, "oid");
-    const size = sizes.get(line.oid);
-    if (size === undefined) throw new HubError("content_missing", { field, sha256: line.oid });
+    const found = known.get(line.oid);
+    if (found === undefined) throw new HubError("content_missing", { field, sha256: line.oid });
+    const { size, holding } = found;
     if (line.size !== undefined && line.size !== size)
       throw new HubError("invalid_field", {
         field: line.field.replace(/path$/, "size"),
         problem: `is ${line.size}, but the bytes are ${size}`,
       });
-    return [put(line.path, line.field, lfsEntry(line.oid, size))];
+    return [put(line.path, line.field, lfsEntry(line.oid, size, holding))];
   });
 }
 
@@ -206,13 +212,13 @@ async function resolveLfs(caller: Caller, snapshot: Snapshot, lines: readonly Pe
 async function trackLfs(caller: Caller, snapshot: Snapshot, changes: Change[]): Promise<Change[]> {
   const lfsPaths = changes.flatMap((change) => (change.kind === "put" && change.file.lfs ? [change.path] : []));
   if (lfsPaths.length === 0) return changes;
-  const { db, blobs } = caller.platform;
+  const { platform } = caller;
   const at = changes.findIndex((change) => change.path === ".gitattributes");
   const sent = changes[at];
   if (sent !== undefined && sent.kind !== "put") return changes;
-  const [known] = await findEntries(db, snapshot, [".gitattributes"]);
+  const [known] = await findEntries(platform.db, snapshot, [".gitattributes"]);
   const current: Entry | undefined = sent === undefined ? known : { ...sent.file, path: ".gitattributes" };
-  const text = withTracked(await readTextFile(db, blobs, current), lfsPaths);
+  const text = withTracked(await readTextFile(platform, snapshot.repo, current), lfsPaths);
   if (text === null) return changes;
   const [file] = await storeFiles(caller.platform, [new TextEncoder().encode(text)]);
   if (file === undefined) return changes;

@@ -45,19 +45,24 @@ function refusePullRequests(c: Ctx): void {
 async function preupload(c: Ctx, type: RepoType) {
   refusePullRequests(c);
   const caller = callerOf(c);
-  const { db, blobs } = caller.platform;
+  const { platform } = caller;
   const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   authorize(caller, { action: "repo.write", repo: snapshot.repo }, targetOf(snapshot.repo));
   const body = await jsonBody(c, PreuploadBody);
   const paths = body.files.map((file, i) => parseFilePath(file.path, `files[${i}].path`));
   const known = new Map(
-    (await findEntries(db, snapshot, [...paths, ".gitattributes", ".gitignore"])).map((entry) => [entry.path, entry]),
+    (await findEntries(platform.db, snapshot, [...paths, ".gitattributes", ".gitignore"])).map((entry) => [
+      entry.path,
+      entry,
+    ]),
   );
   const attributes = parseAttributes(
-    body.gitAttributes ?? (await readTextFile(db, blobs, known.get(".gitattributes"))),
+    body.gitAttributes ?? (await readTextFile(platform, snapshot.repo, known.get(".gitattributes"))),
   );
-  const ignored = parsePatterns(body.gitIgnore ?? (await readTextFile(db, blobs, known.get(".gitignore"))));
+  const ignored = parsePatterns(
+    body.gitIgnore ?? (await readTextFile(platform, snapshot.repo, known.get(".gitignore"))),
+  );
   const files = body.files.map((file, i) => {
     const mode = uploadMode(attributes, file.path, file.size, decodeBase64(file.sample, `files[${i}].sample`));
     const entry = known.get(file.path);

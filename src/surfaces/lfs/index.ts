@@ -71,7 +71,7 @@ async function batch(c: Ctx, type: RepoType): Promise<Response> {
   const answered = await Promise.all(
     objects.map(async ({ sha256, size }) => {
       const upload = byDigest.get(sha256);
-      if (upload === undefined) return sizeChecked(sha256, size, held.get(sha256));
+      if (upload === undefined) return sizeChecked(sha256, size, held.get(sha256)?.size);
       const links = await uploadLinks(caller.platform, originOf(c), upload);
       const verify = { href: `${base(c, type, repoName(repo))}/verify` };
       return { oid: sha256, size, actions: { upload: uploadAction(upload, links), verify } };
@@ -102,7 +102,7 @@ async function verify(c: Ctx, type: RepoType): Promise<Response> {
   authorize(caller, { action: "repo.write", repo }, targetOf(repo));
   const { oid, size } = await jsonBody(c, VerifyBody);
   const sha256 = parseSha256(oid, "oid");
-  const actual = (await linkable(caller, repo, [sha256])).get(sha256);
+  const actual = (await linkable(caller, repo, [sha256])).get(sha256)?.size;
   if (actual === undefined) throw new HubError("content_missing", { field: "oid", sha256 });
   if (actual !== size) throw new HubError("size_mismatch", { actual, expected: size });
   return json({});

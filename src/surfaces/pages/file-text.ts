@@ -1,7 +1,6 @@
 // The text of a file where it is text and short enough to be shown on a page.
-import type { StoredFile } from "../../hub/files";
 import type { Platform } from "../../platform/platform";
-import { readContent } from "../../store/contents";
+import { type Readable, readContent } from "../../store/contents";
 import { readAll } from "../../streams/chunks";
 
 /** Longer files are downloaded, not read on a page. Bytes. */
@@ -10,11 +9,11 @@ export const MAX_SHOWN_BYTES = 200_000;
 /** Null for what is longer, or is no UTF-8 text. */
 export async function readShownText(
   platform: Platform,
-  file: Pick<StoredFile, "segments" | "size">,
+  file: Readable,
   most = MAX_SHOWN_BYTES,
 ): Promise<string | null> {
   if (file.size > most) return null;
-  const bytes = await readAll(await readContent(platform.blobs, file), most);
+  const bytes = await readAll(await readContent(platform, file), most);
   if (bytes.includes(0)) return null;
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);

@@ -1,0 +1,35 @@
+// Objects of the bucket: each has its row before its first byte, so that whatever a crash leaves is found by a query.
+import { type SQL, sql } from "drizzle-orm";
+import { asJson, type Guard } from "../db/client";
+import { HubError } from "../errors";
+import type { BlobStore, ByteRange } from "../platform/platform";
+
+/** Run before the bytes are sent. */
+export const stageObjects = (keys: readonly string[], now: number): SQL =>
+  sql`insert into objects (key, state, changed_at) select value, 'staged', ${now} from json_each(${asJson(keys)})`;
+
+/** In the batch that makes a row name them. */
+export const adoptObjects = (keys: readonly string[], now: number): SQL =>
+  sql`update objects set state = 'live', changed_at = ${now} where key in (select value from json_each(${asJson(keys)}))`;
+
+/** Beside `adoptObjects`: what was condemned meanwhile must not be named again. */
+export const objectsUsable = (keys: readonly string[]): Guard => ({
+  holds: sql`not exists (select 1 from json_each(${asJson(keys)}) j
+    where not exists (select 1 from objects o where o.key = j.value and o.state <> 'condemned'))`,
+  otherwise: () => new HubError("content_damaged"),
+});
+
+/** In the batch after which no row names them. Their bytes go some time later, when no reader is left. */
+export const condemnObjects = (keys: SQL, now: number): SQL =>
+  sql`update objects set state = 'condemned', changed_at = ${now} where key in (${keys})`;
+
+/** @throws content_damaged */
+export async function readObject(
+  blobs: BlobStore,
+  key: string,
+  range?: ByteRange,
+): Promise<ReadableStream<Uint8Array>> {
+  const body = await blobs.get(key, range);
+  if (body === null) throw new HubError("content_damaged");
+  return body;
+}
