@@ -32,6 +32,8 @@ export type Request =
   | { readonly action: "repo.read"; readonly repo: RepoFacts }
   | { readonly action: "repo.use"; readonly repo: RepoFacts; readonly purpose: Purpose }
   | { readonly action: "repo.write" | "repo.delete"; readonly repo: RepoFacts }
+  | { readonly action: "pull.create"; readonly repo: RepoFacts }
+  | { readonly action: "pull.push"; readonly repo: RepoFacts; readonly authorId: string }
   | { readonly action: "repo.create"; readonly ownerId: string }
   | { readonly action: "job.create" }
   | { readonly action: "job.read" | "job.cancel"; readonly job: JobFacts }
@@ -86,13 +88,18 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
   switch (request.action) {
     case "repo.read":
     case "repo.use":
-      return !request.repo.private || holds(actor, request.repo.ownerId, "read")
-        ? ALLOW
-        : deny("the repository is private");
+      return canRead(actor, request.repo) ? ALLOW : deny("the repository is private");
     case "repo.write":
       return holds(actor, request.repo.ownerId, "write")
         ? ALLOW
         : deny("writing needs the role write in the owning namespace");
+    case "pull.create":
+      return canRead(actor, request.repo) ? ALLOW : deny("the repository is private");
+    case "pull.push":
+      return holds(actor, request.repo.ownerId, "write") ||
+        (actor.id === request.authorId && canRead(actor, request.repo))
+        ? ALLOW
+        : deny("only the author of a pull request and writers of the repository add to it");
     case "repo.delete":
       return holds(actor, request.repo.ownerId, "admin")
         ? ALLOW
@@ -130,6 +137,8 @@ const NEEDED_SCOPE: Record<Action, Scope> = {
   "repo.use": "read",
   "repo.write": "write",
   "repo.delete": "write",
+  "pull.create": "write",
+  "pull.push": "write",
   "repo.create": "write",
   "job.create": "write",
   "job.read": "read",
@@ -147,6 +156,10 @@ function holds(actor: Extract<Actor, { kind: "user" }>, ownerId: string, role: R
   if (actor.isAdmin || actor.id === ownerId) return true;
   const membership = actor.memberships.find((one) => one.orgId === ownerId);
   return membership !== undefined && RANK[membership.role] >= RANK[role];
+}
+
+function canRead(actor: Extract<Actor, { kind: "user" }>, repo: RepoFacts): boolean {
+  return !repo.private || holds(actor, repo.ownerId, "read");
 }
 
 function isParty(actor: Extract<Actor, { kind: "user" }>, job: JobFacts, role: Role): boolean {

@@ -72,6 +72,23 @@ export const refs = sqliteTable(
   (t) => [primaryKey({ columns: [t.repoId, t.name] })],
 );
 
+/** Proposals, numbered in each repository from 1; what each proposes is under `refs/pr/<number>`. */
+export const pullRequests = sqliteTable(
+  "pull_requests",
+  {
+    repoId: text("repo_id").notNull(),
+    number: integer().notNull(),
+    title: text().notNull(),
+    description: text().notNull(),
+    status: text({ enum: ["draft", "open"] }).notNull(),
+    /** The branch it is meant for. */
+    base: text().$type<RefName>().notNull(),
+    authorId: text("author_id").notNull(),
+    createdAt: integer("created_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.number] })],
+);
+
 export const commits = sqliteTable(
   "commits",
   {

@@ -1,7 +1,7 @@
 // Commits: real git objects, made from changes, published by one guarded batch that moves a ref.
 import { eq, sql } from "drizzle-orm";
 import * as z from "zod";
-import { authorize, type Caller, may } from "../access/caller";
+import { type Caller, may } from "../access/caller";
 import { asJson, commitBatch, type Guard, queryRows, type Statement } from "../db/client";
 import { commits, refs, repos } from "../db/schema";
 import { HubError } from "../errors";
@@ -14,6 +14,7 @@ import type { Db, Platform } from "../platform/platform";
 import { type Holding, STORED, storeBytes } from "../store/contents";
 import { ingestTask } from "../store/tasks";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
+import { authorizePush } from "./push-rights";
 import { MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
 import { type Change, editTree, type LoadedEntry, type NewFile, type TreeRow, touchedDirectories } from "./tree-edit";
 
@@ -52,7 +53,7 @@ const hexId = z.string().transform((text) => parseGitId(text, "id"));
  * so that racing writers follow each other instead of failing.
  */
 export async function commit(caller: Caller, repo: Repository, request: CommitRequest): Promise<GitId> {
-  authorize(caller, { action: "repo.write", repo }, { subject: repoSubject(repo), scopeId: repo.ownerId });
+  await authorizePush(caller, repo, request.ref);
   const author = authorOf(caller);
   for (let round = 1; ; round++) {
     const prepared = await prepareCommit(caller, repo, request, author);

@@ -2,7 +2,7 @@
 import { eq } from "drizzle-orm";
 import { authorize, type Caller } from "../access/caller";
 import { commitBatch, isUniqueViolation } from "../db/client";
-import { commits, refs, repoContents, repos, treeEntries } from "../db/schema";
+import { commits, pullRequests, refs, repoContents, repos, treeEntries } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
 import { type RepoId, sortableId } from "../ids";
@@ -105,6 +105,7 @@ export async function deleteRepo(caller: Caller, id: RepoId): Promise<void> {
     [],
     [
       db.delete(refs).where(eq(refs.repoId, repo.id)),
+      db.delete(pullRequests).where(eq(pullRequests.repoId, repo.id)),
       db.delete(commits).where(eq(commits.repoId, repo.id)),
       db.delete(treeEntries).where(eq(treeEntries.repoId, repo.id)),
       db.delete(repoContents).where(eq(repoContents.repoId, repo.id)),

@@ -1,7 +1,7 @@
 // Branches and tags: listing, creating and deleting them, each move a compare-and-swap.
 import { and, eq, sql } from "drizzle-orm";
 import { authorize, type Caller } from "../access/caller";
-import { commitBatch, type Statement } from "../db/client";
+import { commitBatch, type Guard, type Statement } from "../db/client";
 import { refs } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
@@ -55,25 +55,37 @@ async function moveRef(
   to: GitId | null,
   before: readonly Statement[] = [],
 ): Promise<void> {
+  authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+  const { guards, statements } = moveStatements(caller, repo, name, from, to);
+  await commitBatch(caller.platform.db, guards, [...before, ...statements]);
+}
+
+/** A new ref, for a batch that makes more than that. */
+export const createRefStatements = (caller: Caller, repo: Repository, name: RefName, target: GitId) =>
+  moveStatements(caller, repo, name, null, target);
+
+function moveStatements(
+  caller: Caller,
+  repo: Repository,
+  name: RefName,
+  from: GitId | null,
+  to: GitId | null,
+): { guards: Guard[]; statements: Statement[] } {
   const { platform, actor } = caller;
   const { db } = platform;
-  const target = targetOf(repo);
-  authorize(caller, { action: "repo.write", repo }, target);
   const unmoved = {
     holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${from}`,
     otherwise: () => (from === null ? new HubError("ref_exists", { ref: name }) : new HubError("ref_moved")),
   };
   const event = allowedEvent(platform, actor, {
-    ...target,
+    ...targetOf(repo),
     type: "ref.moved",
     action: "repo.write",
     data: { ref: name, oldSha: from, newSha: to },
   });
-  await commitBatch(
-    db,
-    [unmoved],
-    [
-      ...before,
+  return {
+    guards: [unmoved],
+    statements: [
       to === null
         ? db.delete(refs).where(and(eq(refs.repoId, repo.id), eq(refs.name, name)))
         : db
@@ -82,5 +94,5 @@ async function moveRef(
             .onConflictDoUpdate({ target: [refs.repoId, refs.name], set: { target: to, updatedAt: platform.now() } }),
       eventStatement(db, event),
     ],
-  );
+  };
 }

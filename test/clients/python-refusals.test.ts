@@ -113,7 +113,7 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
       "path of git": refused("HfHubHTTPError", "git"),
       "path of a device": refused("HfHubHTTPError", "device"),
       "delete a missing file": refused("EntryNotFoundError", "no/such/file"),
-      "pull request": refused("HfHubHTTPError", "pull requests are not served yet"),
+      "pull request against nothing": refused("RevisionNotFoundError", "nowhere"),
       space: refused("HfHubHTTPError", "spaces are not served here"),
       "bad front matter": refused("ValueError", "Invalid metadata in README.md"),
       "files of mine": [".gitattributes"],

@@ -1,8 +1,9 @@
 // The Hugging Face Hub API (as huggingface_hub 1.33 to 2.4 and @huggingface/hub 2.17 speak it, November 2026): models and datasets.
-// Not served yet: Xet, pull requests and discussions, gating, spaces.
+// Not served yet: discussions, reviewing and merging pull requests, gating, spaces.
 import { Hono } from "hono";
 import type { AppEnv } from "../app-env";
 import { identity } from "./identity";
+import { pullRequests } from "./pull-requests";
 import { refRoutes } from "./refs";
 import { repos } from "./repos";
 import { downloads } from "./resolve";
@@ -15,5 +16,6 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)
+  .route("/", pullRequests)
   .route("/", repos)
   .route("/", downloads);

@@ -1,14 +1,14 @@
 // The write side: how each file should travel, and the commit that publishes them.
 import { Hono } from "hono";
 import * as z from "zod";
-import { authorize } from "../../access/caller";
-import { HubError } from "../../errors";
 import { parsePatterns } from "../../formats/git/patterns";
 import { isIgnored, parseAttributes, uploadMode } from "../../hub/attributes";
 import { commit } from "../../hub/commits";
 import { findEntries, readTextFile } from "../../hub/files";
-import { findSnapshot, repoName, targetOf } from "../../hub/repositories";
-import { parseFilePath, parseRefName, type RepoType } from "../../ids";
+import { authorizeProposal, proposeCommit } from "../../hub/pull-requests";
+import { authorizePush } from "../../hub/push-rights";
+import { findSnapshot, repoName, type Snapshot } from "../../hub/repositories";
+import { type GitId, parseFilePath, parseRefName, type RefName, type RepoType, type Revision } from "../../ids";
 import { decodeBase64 } from "../../streams/base64";
 import type { AppEnv } from "../app-env";
 import { readOperations } from "./operations";
@@ -34,21 +34,25 @@ const PreuploadBody = z.object({
   gitAttributes: z.string().max(1_000_000).nullish(),
 });
 
-function refusePullRequests(c: Ctx): void {
-  if (flag(c, "create_pr"))
-    throw new HubError("invalid_field", {
-      field: "create_pr",
-      problem: "pull requests are not served yet: commit to a branch",
-    });
+/** The full name of the ref that a commit moves. */
+const refOf = (revision: Revision): RefName =>
+  parseRefName(
+    revision === "HEAD" ? "refs/heads/main" : revision.startsWith("refs/") ? revision : `refs/heads/${revision}`,
+    "revision",
+  );
+
+/** Before anything of a push is read or stored. */
+async function authorizeUpload(c: Ctx, snapshot: Snapshot, revision: Revision): Promise<void> {
+  if (flag(c, "create_pr")) authorizeProposal(callerOf(c), snapshot.repo);
+  else await authorizePush(callerOf(c), snapshot.repo, refOf(revision));
 }
 
 async function preupload(c: Ctx, type: RepoType) {
-  refusePullRequests(c);
   const caller = callerOf(c);
   const { platform } = caller;
   const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
-  authorize(caller, { action: "repo.write", repo: snapshot.repo }, targetOf(snapshot.repo));
+  await authorizeUpload(c, snapshot, revision);
   const body = await jsonBody(c, PreuploadBody);
   const paths = body.files.map((file, i) => parseFilePath(file.path, `files[${i}].path`));
   const known = new Map(
@@ -73,28 +77,23 @@ async function preupload(c: Ctx, type: RepoType) {
 }
 
 async function commitRoute(c: Ctx, type: RepoType) {
-  refusePullRequests(c);
   const caller = callerOf(c);
   const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   const { repo } = snapshot;
-  authorize(caller, { action: "repo.write", repo }, targetOf(repo));
-  const ref =
-    revision === "HEAD" ? "refs/heads/main" : revision.startsWith("refs/") ? revision : `refs/heads/${revision}`;
+  await authorizeUpload(c, snapshot, revision);
   const { header, changes } = await readOperations(caller, snapshot, c.req.raw.body);
-  const id = await commit(caller, repo, {
-    ref: parseRefName(ref, "revision"),
+  const request = {
     changes,
     summary: header.summary,
     description: header.description,
     ...(header.parentCommit === undefined ? {} : { parent: header.parentCommit }),
-  });
-  return c.json({
-    success: true,
-    commitOid: id,
-    commitUrl: `${originOf(c)}/${WEB_PREFIX[type]}${repoName(repo)}/commit/${id}`,
-    hookOutput: "",
-  });
+  };
+  const web = `${originOf(c)}/${WEB_PREFIX[type]}${repoName(repo)}`;
+  const answer = (id: GitId) => ({ success: true, commitOid: id, commitUrl: `${web}/commit/${id}`, hookOutput: "" });
+  if (!flag(c, "create_pr")) return c.json(answer(await commit(caller, repo, { ...request, ref: refOf(revision) })));
+  const { number, commit: id } = await proposeCommit(caller, repo, { ...request, startFrom: refOf(revision) });
+  return c.json({ ...answer(id), pullRequestUrl: `${web}/discussions/${number}` });
 }
 
 export const writes = new Hono<AppEnv>();

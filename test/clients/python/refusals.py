@@ -57,9 +57,9 @@ def writing(api: HfApi, args: Arguments) -> object:
         "path of git": failure(lambda: add(mine, "a/.GIT/config")),
         "path of a device": failure(lambda: add(mine, "a/con.txt")),
         "delete a missing file": failure(lambda: api.delete_file("no/such/file", mine)),
-        "pull request": failure(
+        "pull request against nothing": failure(
             lambda: api.create_commit(
-                mine, [CommitOperationAdd("x.txt", b"x")], commit_message="x", create_pr=True, revision="main"
+                mine, [CommitOperationAdd("x.txt", b"x")], commit_message="x", create_pr=True, revision="nowhere"
             )
         ),
         "space": failure(lambda: api.create_repo(f"{mine}-space", repo_type="space", space_sdk="static")),

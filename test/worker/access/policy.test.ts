@@ -67,6 +67,13 @@ const TABLE: [string, Request, Name[]][] = [
   ]),
   ["write to a public repository", { action: "repo.write", repo: open }, WRITERS],
   ["write to a private repository", { action: "repo.write", repo: closed }, WRITERS],
+  ["propose a change to a public repository", { action: "pull.create", repo: open }, canWriteToken(SIGNED_IN)],
+  ["propose a change to a private repository", { action: "pull.create", repo: closed }, canWriteToken(MEMBERS)],
+  [
+    "add to a pull request of one's own",
+    { action: "pull.push", repo: open, authorId: "reader" },
+    [...WRITERS, "reader"],
+  ],
   ["delete a repository", { action: "repo.delete", repo: open }, MANAGERS],
   ["create a repository in the organization", { action: "repo.create", ownerId: ORG }, WRITERS],
   [
