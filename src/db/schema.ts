@@ -123,7 +123,10 @@ export const treeEntries = sqliteTable(
     size: integer().notNull(),
     lfs: integer({ mode: "boolean" }).notNull(),
   },
-  (t) => [primaryKey({ columns: [t.repoId, t.tree, t.name] })],
+  (t) => [
+    primaryKey({ columns: [t.repoId, t.tree, t.name] }),
+    index("tree_entries_sha256").on(t.repoId, t.sha256).where(sql`sha256 is not null`),
+  ],
 );
 
 export type Segment = { readonly key: string; readonly size: number; readonly sha256: Sha256 };
@@ -177,7 +180,10 @@ export const xorbs = sqliteTable(
   (t) => [uniqueIndex("xorbs_hash").on(t.hash, t.scope), index("xorbs_idle").on(t.idleSince)],
 );
 
-/** A file made of ranges of xorbs. `open` while its terms are being written, which nothing may name. */
+/**
+ * A file made of ranges of xorbs. `open` while its terms are being written, `removed` while they are being deleted: only a
+ * `registered` one may be named.
+ */
 export const xetFiles = sqliteTable(
   "xet_files",
   {
@@ -185,7 +191,7 @@ export const xetFiles = sqliteTable(
     hash: text().$type<XetHash>().notNull(),
     scope: text().$type<StorageScope>().notNull(),
     size: integer().notNull(),
-    state: text({ enum: ["open", "registered"] }).notNull(),
+    state: text({ enum: ["open", "registered", "removed"] }).notNull(),
     /** Of the content, computed by the hub; null until it has. */
     sha256: text().$type<Sha256>(),
     createdAt: integer("created_at").notNull(),
@@ -194,6 +200,7 @@ export const xetFiles = sqliteTable(
   (t) => [
     uniqueIndex("xet_files_hash").on(t.hash, t.scope).where(sql`state = 'registered'`),
     index("xet_files_idle").on(t.idleSince),
+    index("xet_files_unregistered").on(t.state, t.createdAt).where(sql`state <> 'registered'`),
   ],
 );
 
@@ -354,7 +361,7 @@ export const jobInputs = sqliteTable(
 export const jobContents = sqliteTable(
   "job_contents",
   { jobId: text("job_id").$type<JobId>().notNull(), sha256: text().$type<Sha256>().notNull() },
-  (t) => [primaryKey({ columns: [t.jobId, t.sha256] })],
+  (t) => [primaryKey({ columns: [t.jobId, t.sha256] }), index("job_contents_sha256").on(t.sha256)],
 );
 
 export const jobEvents = sqliteTable(
@@ -435,6 +442,15 @@ export const events = sqliteTable(
   },
   (t) => [index("events_scope").on(t.scopeId, t.seq), index("events_actor").on(t.actor, t.seq)],
 );
+
+/** How far garbage collection has looked through each kind of row: where the next page starts, null between two rounds. */
+export const collectionRounds = sqliteTable("collection_rounds", {
+  kind: text().primaryKey(),
+  position: text(),
+  startedAt: integer("started_at").notNull(),
+  /** When the last whole round ended; null until one has. */
+  finishedAt: integer("finished_at"),
+});
 
 /** Never holds a row: a guard inserts NULL when its condition is false, which rolls its whole batch back. */
 export const guards = sqliteTable("guards", { holds: integer().notNull() });
