@@ -4,7 +4,9 @@ const ERRORS = {
   // Who is asking
   invalid_credentials: [401, "Invalid credentials in Authorization header"],
   authentication_required: [401, "This needs a token: send `Authorization: Bearer hf_…`."],
+  xet_token_required: [401, "This needs a Xet token that has not expired: ask the repository's xet-read-token or xet-write-token."],
   forbidden: [403, "You do not have the right to do this: {reason}."],
+  address_expired: [403, "The address has expired or was changed: ask for the file again."],
   // What is asked for
   repo_not_found: [404, "Repository not found"],
   revision_not_found: [404, "Invalid rev id: {revision}"],
@@ -43,7 +45,10 @@ const ERRORS = {
   length_required: [411, "Send Content-Length: {expected}"],
   payload_too_large: [413, "{problem}"],
   range_not_satisfiable: [416, "The range starts beyond the end of the {size} bytes"],
+  xet_xorb_missing: [400, "No xorb {hash} was uploaded, or you may not refer to it"],
+  xet_shard_invalid: [400, "The shard is refused: {problem}"],
   // What failed on our side
+  xet_retry: [503, "What this shard refers to was removed meanwhile: send it again."],
   compute_unavailable: [503, "The compute service does not answer: {problem}"],
   content_quarantined: [
     409,

@@ -10,6 +10,7 @@ export type Env = {
   readonly JOBS: Workflow<{ job: string; driver: number }>;
   readonly CLOCK: DurableObjectNamespace<import("./clock").Clock>;
   readonly EVENT_BUFFER: DurableObjectNamespace<import("./event-buffer").EventBuffer>;
+  readonly UPKEEP: DurableObjectNamespace<import("./upkeep").Upkeep>;
 };
 
 /** R2 deletes at most this many keys in one call. */
@@ -23,6 +24,9 @@ export function r2BlobStore(bucket: R2Bucket): BlobStore {
     async get(key: string, range?: ByteRange) {
       const object = await bucket.get(key, range === undefined ? {} : { range });
       return object === null ? null : object.body;
+    },
+    async size(key) {
+      return (await bucket.head(key))?.size ?? null;
     },
     async delete(keys) {
       for (let i = 0; i < keys.length; i += DELETE_BATCH) await bucket.delete(keys.slice(i, i + DELETE_BATCH));
@@ -93,6 +97,7 @@ export function cloudflarePlatform(env: Env, requestId: string, defer: (work: Pr
         env.EVENT_BUFFER.get(env.EVENT_BUFFER.idFromName("hub")).record([...events]),
     },
     jobs: workflowDriver(env),
+    upkeep: { wake: () => env.UPKEEP.get(env.UPKEEP.idFromName("hub")).wake() },
     config: readConfig(env),
     now: () => Date.now(),
     defer,

@@ -14,6 +14,8 @@ export type BlobStore = {
   put(key: string, body: ReadableStream<Uint8Array> | Uint8Array, sha256?: Sha256): Promise<void>;
   /** Null when there is no such object. */
   get(key: string, range?: ByteRange): Promise<ReadableStream<Uint8Array> | null>;
+  /** Of the whole object in bytes; null when there is no such object. */
+  size(key: string): Promise<number | null>;
   delete(keys: readonly string[]): Promise<void>;
   /** Up to 1000 keys, in order, from `after` on. */
   list(prefix: string, after?: string): Promise<string[]>;
@@ -50,11 +52,15 @@ export type JobDriver = {
   state(job: JobId, driver: number): Promise<"alive" | "missing" | "dead">;
 };
 
+/** Background work on stored bytes. Waking it is only a hint: the tasks are rows in D1, and the clock looks for them too. */
+export type Upkeep = { wake(): Promise<void> };
+
 export type Platform = {
   readonly db: Db;
   readonly blobs: BlobStore;
   readonly events: EventSink;
   readonly jobs: JobDriver;
+  readonly upkeep: Upkeep;
   readonly config: Config;
   /** Milliseconds since 1970. */
   readonly now: () => number;
