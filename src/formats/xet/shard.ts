@@ -35,7 +35,6 @@ const CREATED_AT = 104;
 const EXPIRES_AT = 112;
 const PACKED_TOTAL_AT = 168;
 const STORED_TOTAL_AT = 184;
-const MATERIALIZED_TOTAL_AT = 176;
 const FOOTER_OFFSET_AT = 192;
 
 export type ShardTerm = {
@@ -280,7 +279,6 @@ export function encodeDedupShard({ xorbs, key, createdAt, expiresAt }: DedupShar
   putU64(CREATED_AT, createdAt);
   putU64(EXPIRES_AT, expiresAt);
   putU64(PACKED_TOTAL_AT, packed);
-  putU64(MATERIALIZED_TOTAL_AT, 0);
   putU64(STORED_TOTAL_AT, unpacked);
   putU64(FOOTER_OFFSET_AT, footerAt);
   return bytes;
