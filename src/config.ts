@@ -23,7 +23,34 @@ const Settings = z.object({
     .int()
     .positive()
     .default(6 * 3600),
+  /** How long after a commit the background work on its files begins, so that one run serves several commits. Milliseconds. */
+  UPKEEP_DELAY_MS: z.coerce.number().int().positive().default(1000),
+  /** The bucket's S3 endpoint, with its keys and name: then downloads of whole objects come from the bucket, not through the Worker. */
+  R2_S3_ENDPOINT: z.url().optional(),
+  R2_ACCESS_KEY_ID: z.string().min(1).optional(),
+  /** `wrangler secret put R2_SECRET_ACCESS_KEY`. */
+  R2_SECRET_ACCESS_KEY: z.string().min(1).optional(),
+  R2_BUCKET: z.string().min(1).optional(),
+  /** A custom domain of the bucket behind Cloudflare's cache, for public bytes only, such as `https://files.example.org`. */
+  DOWNLOAD_DOMAIN: z.url().optional(),
+  /** The secret of the rule that guards the domain (docs/architecture.md). `wrangler secret put DOWNLOAD_DOMAIN_SECRET`. */
+  DOWNLOAD_DOMAIN_SECRET: z.string().min(16).optional(),
+  /** Whether what is public and never changes is kept in Cloudflare's cache near its readers. */
+  EDGE_CACHE: z.enum(["on", "off"]).default("on"),
 });
+
+const GROUPS = [
+  ["R2_S3_ENDPOINT", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_BUCKET"],
+  ["DOWNLOAD_DOMAIN", "DOWNLOAD_DOMAIN_SECRET"],
+] as const;
+
+/** The bucket behind its S3 interface. */
+export type S3Bucket = {
+  readonly endpoint: string;
+  readonly bucket: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+};
 
 export type Config = {
   readonly secret: string;
@@ -32,6 +59,10 @@ export type Config = {
   readonly publicUrl: string;
   readonly uploadPartBytes: number;
   readonly jobTimeoutS: number;
+  readonly upkeepDelayMs: number;
+  readonly s3: S3Bucket | null;
+  readonly downloadDomain: { readonly origin: string; readonly secret: string } | null;
+  readonly edgeCache: boolean;
 };
 
 const parsed = new WeakMap<object, Config>();
@@ -47,13 +78,36 @@ export function readConfig(env: object): Config {
       `Settings are missing or wrong (${problems}). Set [vars] in wrangler.toml, secrets with wrangler secret put.`,
     );
   }
+  const { data } = result;
+  for (const group of GROUPS) {
+    const missing = group.filter((name) => data[name] === undefined);
+    if (missing.length > 0 && missing.length < group.length)
+      throw new Error(`Settings are missing (${missing.join(", ")}). Set all of ${group.join(", ")}, or none.`);
+  }
+  const { R2_S3_ENDPOINT, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, R2_BUCKET } = data;
+  const { DOWNLOAD_DOMAIN, DOWNLOAD_DOMAIN_SECRET } = data;
   const config: Config = {
-    secret: result.data.OWM_SECRET,
-    computeSecret: result.data.OWM_COMPUTE_SECRET,
-    computeUrl: result.data.COMPUTE_URL.replace(/\/$/, ""),
-    publicUrl: result.data.PUBLIC_URL.replace(/\/$/, ""),
-    uploadPartBytes: result.data.UPLOAD_PART_BYTES,
-    jobTimeoutS: result.data.JOB_TIMEOUT_S,
+    secret: data.OWM_SECRET,
+    computeSecret: data.OWM_COMPUTE_SECRET,
+    computeUrl: data.COMPUTE_URL.replace(/\/$/, ""),
+    publicUrl: data.PUBLIC_URL.replace(/\/$/, ""),
+    uploadPartBytes: data.UPLOAD_PART_BYTES,
+    jobTimeoutS: data.JOB_TIMEOUT_S,
+    s3:
+      R2_S3_ENDPOINT && R2_ACCESS_KEY_ID && R2_SECRET_ACCESS_KEY && R2_BUCKET
+        ? {
+            endpoint: R2_S3_ENDPOINT.replace(/\/$/, ""),
+            bucket: R2_BUCKET,
+            accessKeyId: R2_ACCESS_KEY_ID,
+            secretAccessKey: R2_SECRET_ACCESS_KEY,
+          }
+        : null,
+    downloadDomain:
+      DOWNLOAD_DOMAIN && DOWNLOAD_DOMAIN_SECRET
+        ? { origin: new URL(DOWNLOAD_DOMAIN).origin, secret: DOWNLOAD_DOMAIN_SECRET }
+        : null,
+    edgeCache: data.EDGE_CACHE === "on",
+    upkeepDelayMs: data.UPKEEP_DELAY_MS,
   };
   parsed.set(env, config);
   return config;
