@@ -23,6 +23,7 @@ export class Clock extends DurableObject<Env> {
     await this.ctx.storage.setAlarm(Date.now() + BUSY_MS);
     const busy = await sweepJobs(platform);
     await sweepUploads(platform);
+    await platform.upkeep.wake();
     if (!busy) await this.ctx.storage.setAlarm(Date.now() + IDLE_MS);
   }
 }

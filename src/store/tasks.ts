@@ -1,7 +1,10 @@
 // Background work on stored bytes: queued in the batch that makes it necessary, run step by step, its progress kept.
-import { sql } from "drizzle-orm";
-import { asJson, type Statement } from "../db/client";
+import { type SQL, sql } from "drizzle-orm";
+import * as z from "zod";
+import { asJson, commitBatch, type Guard, queryRows, type Statement } from "../db/client";
+import { HubError } from "../errors";
 import type { Sha256 } from "../ids";
+import type { Platform } from "../platform/platform";
 
 /** Hash a Xet file, to learn whether its claims are true. */
 export const verifyTask = (fileId: number, now: number): Statement => task("verify", [String(fileId)], now);
@@ -14,6 +17,144 @@ export const ingestTask = (repoId: string, digests: readonly Sha256[], now: numb
     now,
   );
 
-const task = (kind: "verify" | "ingest", subjects: readonly string[], now: number): Statement =>
+const task = (kind: TaskKind, subjects: readonly string[], now: number): Statement =>
   sql`insert or ignore into storage_tasks (kind, subject, due_at, created_at)
     select ${kind}, value, ${now}, ${now} from json_each(${asJson(subjects)})`;
+
+export type TaskKind = "verify" | "ingest";
+
+export type Task = {
+  readonly subject: string;
+  /** As the last step left it; null before the first. */
+  readonly progress: unknown;
+};
+
+/** What a step leaves behind: all of it is written in one batch, if no other runner was first. */
+export type StepEnd = { readonly guards?: readonly Guard[]; readonly statements?: readonly Statement[] } & (
+  | { readonly kind: "continue"; readonly progress: SQL }
+  /** Also when the subject is gone. */
+  | { readonly kind: "done" }
+  /** Begins anew some time later. */
+  | { readonly kind: "restart"; readonly problem: string }
+);
+
+/** One bounded piece of work: some hundred MB at most. What it writes outside of `StepEnd` must be harmless when done twice. */
+export type Step = (platform: Platform, task: Task) => Promise<StepEnd>;
+
+/** The value as `StepEnd.progress`. */
+export const progressOf = (value: unknown): SQL => sql`${JSON.stringify(value)}`;
+
+/** Longer than a step takes: until then no other runner takes the task, unless this one is dead. */
+const LEASE_MS = 5 * 60_000;
+const FIRST_RETRY_MS = 60_000;
+const LAST_RETRY_MS = 6 * 3600_000;
+const MAX_PROBLEM_LENGTH = 500;
+
+const TaskRow = z.object({
+  kind: z.enum(["verify", "ingest"]),
+  subject: z.string(),
+  progress: z.string().nullable(),
+  attempts: z.number(),
+});
+type TaskRow = z.output<typeof TaskRow>;
+
+/**
+ * Runs the tasks that are due, the longest waiting first, a step of each by turns, until none is due or `until` says so.
+ * @returns whether any is left that is due
+ */
+export async function runTasks(
+  platform: Platform,
+  until: () => boolean,
+  steps: Readonly<Record<TaskKind, Step>>,
+): Promise<boolean> {
+  while (!until()) {
+    const row = await takeTask(platform);
+    if (row === undefined) return false;
+    await runStep(platform, row, steps[row.kind]);
+  }
+  const [left] = await queryRows(
+    platform.db,
+    z.object({ due: z.number() }),
+    sql`select exists (select 1 from storage_tasks where due_at <= ${platform.now()}) as due`,
+  );
+  return left?.due === 1;
+}
+
+/** Leased by its due time, so that runners side by side do not do the same work twice, and a step that kills its runner holds up no other task. */
+async function takeTask(platform: Platform): Promise<TaskRow | undefined> {
+  const now = platform.now();
+  const [row] = await queryRows(
+    platform.db,
+    TaskRow,
+    sql`update storage_tasks set due_at = ${now + LEASE_MS}
+      where rowid = (select rowid from storage_tasks where due_at <= ${now} order by due_at, created_at, rowid limit 1)
+      returning kind, subject, progress, attempts`,
+  );
+  return row;
+}
+
+/** Another runner finished the step first. */
+class Overtaken extends HubError {
+  constructor() {
+    super("internal");
+  }
+}
+
+async function runStep(platform: Platform, row: TaskRow, step: Step): Promise<void> {
+  try {
+    const progress: unknown = row.progress === null ? null : JSON.parse(row.progress);
+    await endStep(platform, row, await step(platform, { subject: row.subject, progress }));
+  } catch (error) {
+    if (error instanceof Overtaken) return;
+    const problem = error instanceof Error ? error.message : String(error);
+    console.error(
+      JSON.stringify({
+        level: "error",
+        msg: "storage task",
+        kind: row.kind,
+        subject: row.subject,
+        attempts: row.attempts + 1,
+        problem,
+        stack: error instanceof Error ? error.stack : undefined,
+      }),
+    );
+    await endStep(platform, row, { kind: "failed", problem }).catch((late: unknown) => {
+      if (!(late instanceof Overtaken)) throw late;
+    });
+  }
+}
+
+/**
+ * Commit point of a step: what it did and its progress in one batch, guarded by the progress it began with. Of two runners that
+ * did the same step, the slower one's is lost.
+ */
+async function endStep(
+  platform: Platform,
+  row: TaskRow,
+  end: StepEnd | { readonly kind: "failed"; readonly problem: string },
+): Promise<void> {
+  const now = platform.now();
+  const mine: Guard = {
+    holds: sql`exists (select 1 from storage_tasks where kind = ${row.kind} and subject = ${row.subject}
+      and progress is ${row.progress} and attempts = ${row.attempts})`,
+    otherwise: () => new Overtaken(),
+  };
+  const guards = end.kind === "failed" ? [] : (end.guards ?? []);
+  const statements = end.kind === "failed" ? [] : (end.statements ?? []);
+  await commitBatch(platform.db, [mine, ...guards], [...statements, nextState(row, end, now)]);
+}
+
+function nextState(
+  { kind, subject, attempts }: TaskRow,
+  end: StepEnd | { readonly kind: "failed"; readonly problem: string },
+  now: number,
+): Statement {
+  const mine = sql`kind = ${kind} and subject = ${subject}`;
+  if (end.kind === "done") return sql`delete from storage_tasks where ${mine}`;
+  // Due now, behind all that wait longer: a small file does not wait for the end of a large one.
+  if (end.kind === "continue")
+    return sql`update storage_tasks set progress = ${end.progress}, due_at = ${now} where ${mine}`;
+  const dueAt = now + Math.min(FIRST_RETRY_MS * 2 ** attempts, LAST_RETRY_MS);
+  return sql`update storage_tasks set attempts = ${attempts + 1}, due_at = ${dueAt},
+    problem = ${end.problem.slice(0, MAX_PROBLEM_LENGTH)}, progress = ${end.kind === "restart" ? sql`null` : sql`progress`} where ${mine}`;
+}

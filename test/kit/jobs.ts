@@ -91,6 +91,7 @@ export class TestPlatform {
   readonly started: [JobId, number][] = [];
   readonly woken: [JobId, number][] = [];
   readonly recorded: AuditEvent[] = [];
+  upkeepWoken = 0;
   driverState: "alive" | "missing" | "dead" = "alive";
   /** Run before and after each batch that the job's rooms commit: where tests crash, and where others come in between. */
   beforeBatch: () => Promise<void> | void = () => {};
@@ -110,6 +111,11 @@ export class TestPlatform {
         start: async (job, driver) => void this.started.push([job, driver]),
         wake: async (job, driver) => void this.woken.push([job, driver]),
         state: async () => this.driverState,
+      },
+      upkeep: {
+        wake: async () => {
+          this.upkeepWoken++;
+        },
       },
     };
   }

@@ -21,6 +21,7 @@ const SHELLS = new Set([
   "platform/job-workflow.ts",
   "platform/event-buffer.ts",
   "platform/cloudflare.ts",
+  "platform/upkeep.ts",
 ]);
 
 const files = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter((file) => /\.tsx?$/.test(file));
