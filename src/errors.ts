@@ -4,7 +4,10 @@ const ERRORS = {
   // Who is asking
   invalid_credentials: [401, "Invalid credentials in Authorization header"],
   authentication_required: [401, "This needs a token: send `Authorization: Bearer hf_…`."],
-  xet_token_required: [401, "This needs a Xet token that has not expired: ask the repository's xet-read-token or xet-write-token."],
+  xet_token_required: [
+    401,
+    "This needs a Xet token that has not expired: ask the repository's xet-read-token or xet-write-token.",
+  ],
   forbidden: [403, "You do not have the right to do this: {reason}."],
   address_expired: [403, "The address has expired or was changed: ask for the file again."],
   // What is asked for

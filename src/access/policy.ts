@@ -1,5 +1,6 @@
 // Who may do what, for which purpose: the only place that says yes or no, a pure function of what it is given.
 import type { JobId } from "../ids";
+import type { XetGrant } from "./xet-tokens";
 
 export type Role = "read" | "write" | "admin";
 export type Scope = "read" | "write" | "admin";
@@ -16,10 +17,17 @@ export type Actor =
       /** What the token allows at most. */
       readonly scope: Scope;
       readonly tokenName: string;
+      /** Null for who works without a token of the hub, as a job does in someone's name. */
+      readonly tokenId: string | null;
       readonly memberships: readonly Membership[];
     }
+  /** `holder`: who the token was given to, with the rights of this moment; null until they were asked. */
+  | { readonly kind: "xet"; readonly grant: XetGrant; readonly holder: Holder | null }
   | { readonly kind: "job"; readonly id: JobId }
   | { readonly kind: "hub" };
+
+/** Whoever can be given a Xet token. */
+export type Holder = Extract<Actor, { readonly kind: "user" | "anonymous" }>;
 
 export type Membership = {
   readonly orgId: string;
@@ -34,6 +42,7 @@ export type Request =
   | { readonly action: "repo.write" | "repo.delete"; readonly repo: RepoFacts }
   | { readonly action: "pull.create"; readonly repo: RepoFacts }
   | { readonly action: "pull.push"; readonly repo: RepoFacts; readonly authorId: string }
+  | { readonly action: "xet.read" | "xet.write"; readonly repo: RepoFacts & { readonly id: string } }
   | { readonly action: "repo.create"; readonly ownerId: string }
   | { readonly action: "job.create" }
   | { readonly action: "job.read" | "job.cancel"; readonly job: JobFacts }
@@ -72,6 +81,8 @@ export function decide(actor: Actor, request: Request): Decision {
         : deny("this needs a token");
     case "user":
       return decideForUser(actor, request);
+    case "xet":
+      return decideForXet(actor, request);
   }
 }
 
@@ -80,6 +91,22 @@ function decideForJob(id: JobId, request: Request): Decision {
   if (request.action !== "job.work") return deny("a job token opens only its own job's inputs and outputs");
   if (request.job.id !== id) return deny("the token belongs to another job");
   return request.job.ended ? deny("the job has ended") : ALLOW;
+}
+
+/**
+ * A Xet token opens the stored bytes of one repository, as far as its holder may use them now. Who may propose a change may upload
+ * what it needs: only a commit makes the bytes part of the repository.
+ */
+function decideForXet({ grant, holder }: Extract<Actor, { kind: "xet" }>, request: Request): Decision {
+  if (request.action !== "xet.read" && request.action !== "xet.write")
+    return deny("a Xet token opens only the stored bytes of its repository");
+  const { repo } = request;
+  if (repo.id !== grant.repoId) return deny("the token belongs to another repository");
+  if (holder === null) return deny("whose token it is has not been asked");
+  if (request.action === "xet.read") return decide(holder, { action: "repo.use", repo, purpose: "download" });
+  return grant.write
+    ? decide(holder, { action: "pull.create", repo })
+    : deny("the token reads only: ask for a write token");
 }
 
 function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request): Decision {
@@ -100,6 +127,9 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
         (actor.id === request.authorId && canRead(actor, request.repo))
         ? ALLOW
         : deny("only the author of a pull request and writers of the repository add to it");
+    case "xet.read":
+    case "xet.write":
+      return deny("only a Xet token opens stored bytes by their hashes");
     case "repo.delete":
       return holds(actor, request.repo.ownerId, "admin")
         ? ALLOW
@@ -139,6 +169,8 @@ const NEEDED_SCOPE: Record<Action, Scope> = {
   "repo.delete": "write",
   "pull.create": "write",
   "pull.push": "write",
+  "xet.read": "read",
+  "xet.write": "write",
   "repo.create": "write",
   "job.create": "write",
   "job.read": "read",

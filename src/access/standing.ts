@@ -34,6 +34,7 @@ export async function standingActor(
     isAdmin: first.isAdmin,
     scope: "write",
     tokenName: "job",
+    tokenId: null,
     memberships: rows.flatMap(({ role, orgId, orgName, orgFullname }) =>
       role === null || orgId === null || orgName === null || orgFullname === null
         ? []

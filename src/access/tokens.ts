@@ -1,6 +1,6 @@
 // Access tokens: what they look like, how they are stored, and who a request comes from.
 import { createHash } from "node:crypto";
-import { eq, sql } from "drizzle-orm";
+import { eq, type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { queryRows } from "../db/client";
 import { tokens } from "../db/schema";
@@ -9,6 +9,7 @@ import { sortableId } from "../ids";
 import type { Platform } from "../platform/platform";
 import { isJobToken, jobOfToken } from "./job-tokens";
 import type { Actor, Scope } from "./policy";
+import { isXetToken, xetGrantOf } from "./xet-tokens";
 
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const DAY = 86_400_000;
@@ -57,53 +58,66 @@ const Memberships = z.array(
     role: z.enum(["read", "write", "admin"]),
   }),
 );
-const IdentityRow = z.object({
-  token_id: z.string(),
-  token_name: z.string(),
+const Identity = z.object({
+  tokenId: z.string(),
+  tokenName: z.string(),
   scope: z.enum(["read", "write", "admin"]),
-  last_used_day: z.number().nullable(),
+  lastUsedDay: z.number().nullable(),
   id: z.string(),
   name: z.string(),
-  is_admin: z.number(),
-  memberships: z.string().transform((text) => Memberships.parse(JSON.parse(text))),
+  isAdmin: z.number(),
+  memberships: Memberships,
 });
 
 /**
- * Who the request comes from: one query, memberships included, so that a change of rights acts on the next request.
- * A password of HTTP Basic counts as a token, since git sends tokens so. @throws invalid_credentials
+ * SQL for whom a token makes its bearer, while it and the account are good; null otherwise. Memberships are included, so that a
+ * change of rights acts on the next request. To be read by `IdentityColumn`. `t` is the row of `tokens`.
+ */
+export const identityWhere = (token: SQL, now: number): SQL => sql`(
+  select json_object('tokenId', t.id, 'tokenName', t.name, 'scope', t.scope, 'lastUsedDay', t.last_used_day, 'id', a.id, 'name', a.name,
+      'isAdmin', a.is_admin,
+      'memberships', (select json_group_array(json_object('orgId', o.id, 'orgName', o.name, 'orgFullname', o.fullname, 'role', m.role))
+        from memberships m join accounts o on o.id = m.org_id where m.user_id = a.id and o.deleted_at is null))
+    from tokens t join accounts a on a.id = t.account_id
+    where ${token} and t.revoked_at is null and t.expires_at > ${now} and a.deleted_at is null)`;
+
+export const IdentityColumn = z.string().transform((text) => {
+  const { isAdmin, lastUsedDay, ...user } = Identity.parse(JSON.parse(text));
+  const actor: Extract<Actor, { kind: "user" }> = { kind: "user", ...user, isAdmin: isAdmin === 1 };
+  return { actor, lastUsedDay };
+});
+
+/**
+ * Who the request comes from. A password of HTTP Basic counts as a token, since git sends tokens so. One query, or none for
+ * tokens that are signed. @throws invalid_credentials
  */
 export async function identify(platform: Platform, authorization: string | null | undefined): Promise<Actor> {
   if (authorization === null || authorization === undefined || authorization === "") return { kind: "anonymous" };
   const token = tokenOf(authorization);
   if (token === null) throw new HubError("invalid_credentials");
+  const now = platform.now();
+  const { secret } = platform.config;
   if (isJobToken(token)) {
-    const job = await jobOfToken(platform.config.secret, token);
+    const job = await jobOfToken(secret, token);
     if (job === null) throw new HubError("invalid_credentials");
     return { kind: "job", id: job };
   }
-  const now = platform.now();
+  if (isXetToken(token)) {
+    const grant = await xetGrantOf(secret, token, now);
+    if (grant === null) throw new HubError("xet_token_required");
+    return { kind: "xet", grant, holder: null };
+  }
   const [row] = await queryRows(
     platform.db,
-    IdentityRow,
-    sql`select t.id as token_id, t.name as token_name, t.scope, t.last_used_day, a.id, a.name, a.is_admin,
-        (select json_group_array(json_object('orgId', o.id, 'orgName', o.name, 'orgFullname', o.fullname, 'role', m.role))
-           from memberships m join accounts o on o.id = m.org_id where m.user_id = a.id and o.deleted_at is null) as memberships
-      from tokens t join accounts a on a.id = t.account_id
-      where t.hash = ${tokenHash(token)} and t.revoked_at is null and t.expires_at > ${now} and a.deleted_at is null`,
+    z.object({ identity: IdentityColumn.nullable() }),
+    sql`select ${identityWhere(sql`t.hash = ${tokenHash(token)}`, now)} as identity`,
   );
-  if (row === undefined) throw new HubError("invalid_credentials");
+  if (row?.identity == null) throw new HubError("invalid_credentials");
+  const { actor, lastUsedDay } = row.identity;
   const today = Math.floor(now / DAY);
-  if (row.last_used_day !== today)
-    platform.defer(platform.db.update(tokens).set({ lastUsedDay: today }).where(eq(tokens.id, row.token_id)).run());
-  return {
-    kind: "user",
-    id: row.id,
-    name: row.name,
-    isAdmin: row.is_admin === 1,
-    scope: row.scope,
-    tokenName: row.token_name,
-    memberships: row.memberships,
-  };
+  if (lastUsedDay !== today && actor.tokenId !== null)
+    platform.defer(platform.db.update(tokens).set({ lastUsedDay: today }).where(eq(tokens.id, actor.tokenId)).run());
+  return actor;
 }
 
 /** What the header presents as a token; null when it is no Bearer or Basic header. */

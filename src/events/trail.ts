@@ -16,6 +16,8 @@ export function actorName(actor: Actor): string {
       return `job:${actor.id}`;
     case "user":
       return `user:${actor.name}`;
+    case "xet":
+      return actor.holder === null ? "xet" : actorName(actor.holder);
   }
 }
 

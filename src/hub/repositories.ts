@@ -67,7 +67,7 @@ const repoColumns = {
   created_at: z.number(),
   updated_at: z.number(),
 };
-const RepoRow = z.object(repoColumns);
+export const RepoRow = z.object(repoColumns);
 const SnapshotRow = z.object({
   ...repoColumns,
   commit_id: gitIdColumn.nullable(),
@@ -75,7 +75,7 @@ const SnapshotRow = z.object({
   authored_at: z.number().nullable(),
 });
 
-const repoOf = (row: z.output<typeof RepoRow>): Repository => ({
+export const repoOf = (row: z.output<typeof RepoRow>): Repository => ({
   id: row.repo_id,
   type: row.type,
   ownerId: row.owner_id,
@@ -86,7 +86,8 @@ const repoOf = (row: z.output<typeof RepoRow>): Repository => ({
   updatedAt: row.updated_at,
 });
 
-const selectRepo = sql`r.id as repo_id, r.type, r.owner_id, o.name as owner, r.name, r.private, r.created_at, r.updated_at`;
+/** Columns of `RepoRow`, of repository `r` and its owner `o`. */
+export const selectRepo = sql`r.id as repo_id, r.type, r.owner_id, o.name as owner, r.name, r.private, r.created_at, r.updated_at`;
 const whereRepo = (id: RepoId): SQL =>
   sql`o.name_key = ${id.owner.toLowerCase()} and r.type = ${id.type} and r.name_key = ${id.name.toLowerCase()}`;
 

@@ -1,20 +1,36 @@
 // The policy as a table: every actor against every action on every kind of repository.
 import { describe, expect, it } from "vitest";
-import { type Actor, decide, type Purpose, type Request, type Role, type Scope } from "../../../src/access/policy";
+import {
+  type Actor,
+  decide,
+  type Holder,
+  type Purpose,
+  type Request,
+  type Role,
+  type Scope,
+} from "../../../src/access/policy";
 import { parseJobId } from "../../../src/ids";
 
 const OWNER = "account-owner";
 const ORG = "account-org";
 const JOB = parseJobId("job_01hzzzzzzzzzzzzzzzzzzzzzzz", "id");
 
-const person = (id: string, scope: Scope, role?: Role, isAdmin = false): Actor => ({
+const person = (id: string, scope: Scope, role?: Role, isAdmin = false): Extract<Actor, { kind: "user" }> => ({
   kind: "user",
   id,
   name: id,
   isAdmin,
   scope,
   tokenName: "token",
+  tokenId: `token of ${id}`,
   memberships: role === undefined ? [] : [{ orgId: ORG, orgName: "org", orgFullname: "Org", role }],
+});
+
+const REPO = "repo-1";
+const xet = (holder: Holder | null, write = true): Actor => ({
+  kind: "xet",
+  grant: { repoId: REPO, write, tokenId: null },
+  holder,
 });
 
 const ACTORS = {
@@ -29,6 +45,13 @@ const ACTORS = {
   "administrator with a read token": person("root", "read", undefined, true),
   "a job": { kind: "job", id: JOB },
   "the hub": { kind: "hub" },
+  "nobody's Xet token": xet({ kind: "anonymous" }),
+  "a stranger's Xet token": xet(person("stranger", "admin")),
+  "a reader's Xet token": xet(person("reader", "admin", "read")),
+  "a writer's Xet token": xet(person("writer", "admin", "write")),
+  "a writer's Xet token for reading": xet(person("writer", "admin", "write"), false),
+  "a Xet token that was got with a read token": xet(person("writer", "read", "write")),
+  "a Xet token of whom nobody asked about": xet(null),
 } as const satisfies Record<string, Actor>;
 type Name = keyof typeof ACTORS;
 
@@ -49,6 +72,15 @@ const EVERYONE: Name[] = [
   "administrator with a read token",
   "the hub",
 ];
+const XET: Name[] = [
+  "nobody's Xet token",
+  "a stranger's Xet token",
+  "a reader's Xet token",
+  "a writer's Xet token",
+  "a writer's Xet token for reading",
+  "a Xet token that was got with a read token",
+];
+const XET_OF_MEMBERS = XET.slice(2);
 const MEMBERS = EVERYONE.filter((name) => name !== "anonymous" && name !== "stranger");
 const SIGNED_IN = EVERYONE.filter((name) => name !== "anonymous");
 const canWriteToken = (names: Name[]): Name[] => names.filter((name) => !name.endsWith("with a read token"));
@@ -75,6 +107,32 @@ const TABLE: [string, Request, Name[]][] = [
     [...WRITERS, "reader"],
   ],
   ["delete a repository", { action: "repo.delete", repo: open }, MANAGERS],
+  [
+    "read a public repository's stored bytes by hash",
+    { action: "xet.read", repo: { id: REPO, ...open } },
+    ["the hub", ...XET],
+  ],
+  [
+    "read a private repository's stored bytes by hash",
+    { action: "xet.read", repo: { id: REPO, ...closed } },
+    ["the hub", ...XET_OF_MEMBERS],
+  ],
+  [
+    "read another repository's stored bytes by hash",
+    { action: "xet.read", repo: { id: "repo-2", ...open } },
+    ["the hub"],
+  ],
+  [
+    "upload to a public repository by hash",
+    { action: "xet.write", repo: { id: REPO, ...open } },
+    ["the hub", "a stranger's Xet token", "a reader's Xet token", "a writer's Xet token"],
+  ],
+  [
+    "upload to a private repository by hash",
+    { action: "xet.write", repo: { id: REPO, ...closed } },
+    ["the hub", "a reader's Xet token", "a writer's Xet token"],
+  ],
+  ["upload to another repository by hash", { action: "xet.write", repo: { id: "repo-2", ...open } }, ["the hub"]],
   ["create a repository in the organization", { action: "repo.create", ownerId: ORG }, WRITERS],
   [
     "create a repository in someone's own namespace",

@@ -1,0 +1,79 @@
+// What a Xet token opens: its repository, with the rights of its holder asked again on each call.
+import { type SQL, sql } from "drizzle-orm";
+import * as z from "zod";
+import { authorize, type Caller } from "../access/caller";
+import type { Holder } from "../access/policy";
+import { IdentityColumn, identityWhere } from "../access/tokens";
+import { queryRows } from "../db/client";
+import { HubError } from "../errors";
+import { parseSha256, type Sha256, type XetHash } from "../ids";
+import type { Scopes } from "../store/scopes";
+import { RepoRow, type Repository, repoOf, selectRepo, targetOf } from "./repositories";
+import { scopesOf } from "./scopes";
+
+export type XetAccess = {
+  /** The caller with its holder known, for whatever is recorded of the call. */
+  readonly caller: Caller;
+  readonly repo: Repository;
+  readonly scopes: Scopes;
+};
+
+/** A file that the repository holds as Xet file. */
+export type XetFile = {
+  readonly id: number;
+  readonly hash: XetHash;
+  readonly size: number;
+  /** What the repository holds it as; perhaps only claimed. */
+  readonly sha256: Sha256;
+};
+
+const FileColumn = z
+  .string()
+  .transform((text) =>
+    z
+      .object({ id: z.number(), size: z.number(), sha256: z.string().transform((hex) => parseSha256(hex, "sha256")) })
+      .parse(JSON.parse(text)),
+  );
+const AccessRow = RepoRow.extend({ holder: IdentityColumn.nullable(), file: FileColumn.nullable() });
+
+/** The repository and the holder's rights in it. One query. @throws xet_token_required | repo_not_found | forbidden */
+export async function openXet(caller: Caller, action: "xet.read" | "xet.write"): Promise<XetAccess> {
+  return (await open(caller, action, sql`null`)).access;
+}
+
+/**
+ * The same with the file of this hash, which anyone who may download from the repository may have; what was found to be another
+ * file than it was published as is none. One query. @throws xet_token_required | repo_not_found | forbidden | entry_not_found
+ */
+export async function openXetFile(caller: Caller, hash: XetHash): Promise<XetAccess & { readonly file: XetFile }> {
+  const { access, file } = await open(
+    caller,
+    "xet.read",
+    sql`(select json_object('id', f.id, 'size', f.size, 'sha256', h.sha256)
+      from xet_files f join repo_contents h on h.file_id = f.id
+      where f.hash = ${hash} and f.state = 'registered' and h.repo_id = r.id and h.state <> 'mismatched' limit 1)`,
+  );
+  if (file === null) throw new HubError("entry_not_found", { path: hash });
+  return { ...access, file: { ...file, hash } };
+}
+
+async function open(caller: Caller, action: "xet.read" | "xet.write", file: SQL) {
+  const { platform, actor } = caller;
+  if (actor.kind !== "xet") throw new HubError("xet_token_required");
+  const { repoId, tokenId } = actor.grant;
+  const identity = tokenId === null ? sql`null` : identityWhere(sql`t.id = ${tokenId}`, platform.now());
+  const [row] = await queryRows(
+    platform.db,
+    AccessRow,
+    sql`select ${selectRepo}, ${identity} as holder, ${file} as file
+      from repos r join accounts o on o.id = r.owner_id where r.id = ${repoId}`,
+  );
+  // The hub's token behind it was revoked: the holder has to sign in again.
+  if (row !== undefined && tokenId !== null && row.holder === null) throw new HubError("xet_token_required");
+  if (row === undefined) throw new HubError("repo_not_found");
+  const holder: Holder = row.holder?.actor ?? { kind: "anonymous" };
+  const repo = repoOf(row);
+  const known: Caller = { platform, actor: { ...actor, holder } };
+  authorize(known, { action, repo }, targetOf(repo));
+  return { access: { caller: known, repo, scopes: scopesOf(holder, repo) }, file: row.file };
+}
