@@ -105,7 +105,7 @@ export async function prepareCommit(
       {
         holds: sql`not exists (select 1 from json_each(${asJson(files.map(({ sha256, holding }) => [sha256, holding.fileId]))}) j
           where not case when j.value ->> 1 is null then exists (select 1 from contents where sha256 = j.value ->> 0)
-            else exists (select 1 from xet_files where id = j.value ->> 1) end)`,
+            else exists (select 1 from xet_files where id = j.value ->> 1 and state = 'registered') end)`,
         otherwise: () => new HubError("content_damaged"),
       },
     ],
@@ -205,7 +205,9 @@ function linkContents(repoId: string, files: readonly NewFile[], now: number): S
       return [
         sql`insert into repo_contents (repo_id, sha256, file_id, state, created_at)
           select ${repoId}, value ->> 0, value ->> 1, value ->> 2, ${now} from json_each(${rows}) where true
-          on conflict do update set idle_since = null where idle_since is not null`,
+          on conflict do update set idle_since = null,
+            file_id = iif(state = 'mismatched', excluded.file_id, file_id), state = iif(state = 'mismatched', excluded.state, state)
+            where idle_since is not null or state = 'mismatched'`,
         sql`update contents set idle_since = null
           where idle_since is not null and sha256 in (select value ->> 0 from json_each(${rows}) where value ->> 1 is null)`,
         sql`update xet_files set idle_since = null

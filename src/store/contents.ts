@@ -2,14 +2,14 @@
 import { createHash } from "node:crypto";
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson } from "../db/client";
+import { asJson, commitBatch, queryEach } from "../db/client";
 import type { Segment } from "../db/schema";
 import { HubError } from "../errors";
 import { parseSha256, parseXetHash, type Sha256, type XetHash } from "../ids";
-import type { BlobStore, ByteRange, Platform } from "../platform/platform";
+import type { BlobStore, ByteRange, Db, Platform } from "../platform/platform";
 import { concatStreams } from "../streams/concat";
-import { blobKey } from "./keys";
-import { readObject } from "./objects";
+import { newBlobKey } from "./keys";
+import { objectsUsable, readObject, settleObjects } from "./objects";
 import { type Term, Terms, termsOf } from "./terms";
 import { readXetFile } from "./xet-reader";
 
@@ -79,28 +79,72 @@ export function usable<T extends { readonly holding: Holding }>(content: T, path
   return content;
 }
 
-/** Stores small files that are in memory anyway; the rows of all in one statement. */
-export async function storeBytes(platform: Platform, files: readonly Uint8Array[]): Promise<StoredContent[]> {
-  const stored = files.map((bytes) => {
-    const sha256 = sha256Of(bytes);
-    return { sha256, size: bytes.byteLength, segments: [{ key: blobKey(sha256), size: bytes.byteLength, sha256 }] };
-  });
-  for (let i = 0; i < files.length; i += CONCURRENCY)
-    await Promise.all(
-      stored.slice(i, i + CONCURRENCY).map(async ({ sha256 }, j) => {
-        const bytes = files[i + j];
-        if (bytes !== undefined) await platform.blobs.put(blobKey(sha256), bytes, sha256);
-      }),
-    );
-  if (stored.length > 0) await platform.db.run(insertContents(stored, platform.now()));
-  return stored.map(({ sha256, size, segments }) => ({ sha256, size, source: { kind: "segments", segments } }));
+/**
+ * Stores small files that are in memory anyway; the rows of all in one batch. What is stored already is not sent again, and
+ * counts as named from now on.
+ */
+export async function storeBytes(
+  platform: Platform,
+  files: readonly Uint8Array[],
+): Promise<Pick<StoredContent, "sha256" | "size">[]> {
+  const { db, blobs } = platform;
+  const stored = files.map((bytes) => ({ sha256: sha256Of(bytes), size: bytes.byteLength, bytes }));
+  const distinct = [...new Map(stored.map((one) => [one.sha256, one])).values()].map((one) => ({
+    ...one,
+    key: newBlobKey(one.sha256),
+  }));
+  if (distinct.length === 0) return [];
+  const known = await touchOrStage(db, distinct, platform.now());
+  const missing = distinct.filter(({ sha256 }) => !known.has(sha256));
+  for (let i = 0; i < missing.length; i += CONCURRENCY)
+    await Promise.all(missing.slice(i, i + CONCURRENCY).map(({ key, bytes, sha256 }) => blobs.put(key, bytes, sha256)));
+  if (missing.length > 0) {
+    const rows = missing.map(({ sha256, size, key }) => ({ sha256, size, segments: [{ key, size, sha256 }] }));
+    const keys = missing.map(({ key }) => key);
+    // Commit point: the rows, each with its object. Before it there are staged objects, which a day later are condemned.
+    await commitBatch(db, [objectsUsable(keys)], contentStatements(rows, keys, platform.now()));
+  }
+  return stored.map(({ sha256, size }) => ({ sha256, size }));
 }
+
+/** Digests that are stored already, no longer idle; objects are staged for the others. One transaction: no sweep comes between. */
+async function touchOrStage(
+  db: Db,
+  wanted: readonly { readonly sha256: Sha256; readonly key: string }[],
+  now: number,
+): Promise<Set<Sha256>> {
+  const rows = asJson(wanted.map(({ sha256, key }) => [sha256, key]));
+  const results = await queryEach(
+    db,
+    z.object({ sha256: z.string().transform((text) => parseSha256(text, "sha256")) }),
+    [
+      touchContents(sql`select value ->> 0 from json_each(${rows})`),
+      sql`select sha256 from contents where sha256 in (select value ->> 0 from json_each(${rows}))`,
+      sql`insert into objects (key, state, changed_at) select value ->> 1, 'staged', ${now} from json_each(${rows})
+      where not exists (select 1 from contents where sha256 = value ->> 0)`,
+    ],
+  );
+  return new Set(results.flat().map(({ sha256 }) => sha256));
+}
+
+/** Whoever is about to name contents: from now on they are not idle, and the grace begins anew if nobody does. */
+const touchContents = (digests: SQL): SQL =>
+  sql`update contents set idle_since = null where idle_since is not null and sha256 in (${digests})`;
 
 export type NewContent = { readonly sha256: Sha256; readonly size: number; readonly segments: readonly Segment[] };
 
-export function insertContents(contents: readonly NewContent[], now: number): SQL {
-  return sql`insert or ignore into contents (sha256, size, segments, created_at)
-      select value ->> 'sha256', value ->> 'size', value ->> 'segments', ${now} from json_each(${asJson(contents)})`;
+/**
+ * The rows of contents whose objects are stored, beside the guard `objectsUsable(keys)`. Where a content was there before, it
+ * stays as it is, no longer idle, and the new objects are condemned.
+ */
+export function contentStatements(contents: readonly NewContent[], keys: readonly string[], now: number): SQL[] {
+  const digests = contents.map(({ sha256 }) => sha256);
+  return [
+    touchContents(sql`select value from json_each(${asJson(digests)})`),
+    sql`insert or ignore into contents (sha256, size, segments, created_at)
+      select value ->> 'sha256', value ->> 'size', value ->> 'segments', ${now} from json_each(${asJson(contents)})`,
+    settleObjects(sql`select value from json_each(${asJson(keys)})`, digests, now),
+  ];
 }
 
 /**

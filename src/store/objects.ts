@@ -2,6 +2,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import { asJson, type Guard } from "../db/client";
 import { HubError } from "../errors";
+import type { Sha256 } from "../ids";
 import type { BlobStore, ByteRange } from "../platform/platform";
 
 /** Run before the bytes are sent. */
@@ -22,6 +23,16 @@ export const objectsUsable = (keys: readonly string[]): Guard => ({
 /** In the batch after which no row names them. Their bytes go some time later, when no reader is left. */
 export const condemnObjects = (keys: SQL, now: number): SQL =>
   sql`update objects set state = 'condemned', changed_at = ${now} where key in (${keys})`;
+
+/**
+ * In the batch that inserts these contents: objects that one of them names are live; the rest, of which another copy was
+ * first, are condemned.
+ */
+export const settleObjects = (keys: SQL, digests: readonly Sha256[], now: number): SQL => sql`
+  update objects set changed_at = ${now}, state = iif(key in (
+      select s.value ->> 'key' from contents c, json_each(c.segments) s
+        where c.sha256 in (select value from json_each(${asJson(digests)}))), 'live', 'condemned')
+    where key in (${keys})`;
 
 /** @throws content_damaged */
 export async function readObject(

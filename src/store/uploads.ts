@@ -1,15 +1,16 @@
 // Uploads: signed URLs that take the bytes of one declared digest, verified before anything can name them.
-import { and, eq, lt, sql } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, commitBatch, type Guard, queryRows } from "../db/client";
-import { contents, type Segment, uploadParts, uploads } from "../db/schema";
+import { asJson, commitBatch, type Guard, queryEach, queryRows } from "../db/client";
+import { type Segment, uploadParts, uploads } from "../db/schema";
 import { HubError } from "../errors";
 import { type JobId, parseSha256, type Sha256, sortableId } from "../ids";
 import type { Platform } from "../platform/platform";
 import { isSigned, sign } from "../platform/signing";
 import { pump } from "../streams/hash";
-import { insertContents, readContent } from "./contents";
-import { blobKey, partKey, uploadPrefix } from "./keys";
+import { contentStatements, readContent } from "./contents";
+import { newBlobKey, newPartKey } from "./keys";
+import { adoptObjects, condemnObjects, objectsUsable, stageObjects } from "./objects";
 
 /** Whose bytes they will be: a repository's, or a job's until it is published. */
 export type UploadOwner = { readonly repoId: string } | { readonly jobId: JobId };
@@ -80,6 +81,7 @@ const UploadRow = z.object({
   size: z.number(),
   part_size: z.number(),
   completed_at: z.number().nullable(),
+  stored: z.number(),
 });
 type UploadState = z.output<typeof UploadRow>;
 
@@ -88,7 +90,9 @@ async function findUpload(platform: Platform, id: string): Promise<UploadState> 
   const [row] = await queryRows(
     platform.db,
     UploadRow,
-    sql`select id, repo_id, job_id, sha256, size, part_size, completed_at from uploads where id = ${id} and expires_at > ${platform.now()}`,
+    sql`select id, repo_id, job_id, sha256, size, part_size, completed_at,
+        exists (select 1 from contents k where k.sha256 = uploads.sha256 and k.size = uploads.size) as stored
+      from uploads where id = ${id} and expires_at > ${platform.now()}`,
   );
   if (row === undefined) throw new HubError("upload_not_found");
   return row;
@@ -119,8 +123,15 @@ export async function receivePart(platform: Platform, request: PartRequest): Pro
   if (request.contentLength === null) throw new HubError("length_required", { expected: size });
   if (request.contentLength !== size)
     throw new HubError("size_mismatch", { actual: request.contentLength, expected: size });
-  const key = whole ? blobKey(upload.sha256) : partKey(id, number, crypto.randomUUID().slice(0, 8));
   const body = request.body ?? new Blob([]).stream();
+  if (whole && upload.stored === 1) {
+    // The bytes prove that the client has them; the hub has them too.
+    const { sha256 } = await pump(body, { expectedSize: size, expectedSha256: upload.sha256 });
+    await publishContent(platform, upload, [], [isStored(sha256)]);
+    return `"${sha256}"`;
+  }
+  const key = whole ? newBlobKey(upload.sha256) : newPartKey(id, number);
+  await platform.db.run(stageObjects([key], platform.now()));
   const sha256 = await storeVerified(platform, key, body, size, whole ? upload.sha256 : undefined);
   const segment: Segment = { key, size, sha256 };
   if (whole) await publishContent(platform, upload, [segment], []);
@@ -159,27 +170,31 @@ const isOpen = (id: string, now: number): Guard => ({
   otherwise: () => new HubError("upload_not_found"),
 });
 
+/** It may have been swept while the client sent its copy; sent once more, that one is stored. */
+const isStored = (sha256: Sha256): Guard => ({
+  holds: sql`exists (select 1 from contents where sha256 = ${sha256})`,
+  otherwise: () => new HubError("content_damaged"),
+});
+
 /**
  * Remembers a stored part. A part sent again replaces the first, as a client that retries expects; one whose upload has ended
- * meanwhile is not kept.
+ * meanwhile is not named, and goes with what else was staged for nothing.
  */
 async function keepPart(platform: Platform, uploadId: string, number: number, segment: Segment): Promise<void> {
-  const { db, blobs } = platform;
-  const before = await db
-    .select({ key: uploadParts.key })
-    .from(uploadParts)
-    .where(and(eq(uploadParts.uploadId, uploadId), eq(uploadParts.number, number)));
-  const row = db
-    .insert(uploadParts)
-    .values({ uploadId, number, ...segment })
-    .onConflictDoUpdate({ target: [uploadParts.uploadId, uploadParts.number], set: segment });
-  try {
-    await commitBatch(db, [isOpen(uploadId, platform.now())], [row]);
-  } catch (error) {
-    if (error instanceof HubError) await blobs.delete([segment.key]);
-    throw error;
-  }
-  if (before.length > 0) platform.defer(blobs.delete(before.map((one) => one.key)));
+  const { db } = platform;
+  const now = platform.now();
+  await commitBatch(
+    db,
+    [isOpen(uploadId, now), objectsUsable([segment.key])],
+    [
+      condemnObjects(sql`select key from upload_parts where upload_id = ${uploadId} and number = ${number}`, now),
+      db
+        .insert(uploadParts)
+        .values({ uploadId, number, ...segment })
+        .onConflictDoUpdate({ target: [uploadParts.uploadId, uploadParts.number], set: segment }),
+      adoptObjects([segment.key], now),
+    ],
+  );
 }
 
 export type CompleteRequest = {
@@ -238,7 +253,10 @@ function checkParts(
   }
 }
 
-/** Commit point of an upload: the content, its holder and the upload's end in one batch. */
+/**
+ * Commit point of an upload: the content, its holder and the upload's end in one batch. Where another copy was first, this one's
+ * objects are condemned. A repository that held the bytes by a claim holds them verified from now on.
+ */
 async function publishContent(
   platform: Platform,
   upload: UploadState,
@@ -248,77 +266,59 @@ async function publishContent(
   const { db } = platform;
   const now = platform.now();
   const { id, sha256, size } = upload;
+  const keys = segments.map((segment) => segment.key);
   await commitBatch(
     db,
-    [isKnown(id, now), ...guards],
+    [isKnown(id, now), objectsUsable(keys), ...guards],
     [
-      insertContents([{ sha256, size, segments }], now),
+      ...contentStatements([{ sha256, size, segments }], keys, now),
       upload.repo_id !== null
-        ? sql`insert or ignore into repo_contents (repo_id, sha256, created_at) values (${upload.repo_id}, ${sha256}, ${now})`
+        ? sql`insert into repo_contents (repo_id, sha256, created_at)
+            select id, ${sha256}, ${now} from repos where id = ${upload.repo_id}
+            on conflict do update set idle_since = null, file_id = iif(state = 'verified', file_id, null), state = 'verified'
+              where idle_since is not null or state <> 'verified'`
         : sql`insert or ignore into job_contents (job_id, sha256) values (${upload.job_id}, ${sha256})`,
       db.update(uploads).set({ completedAt: now }).where(eq(uploads.id, id)),
       db.delete(uploadParts).where(eq(uploadParts.uploadId, id)),
     ],
   );
-  if (segments.length > 1) platform.defer(dropUnused(platform, id, sha256));
 }
 
-/** Objects of a completed upload that its content does not consist of: replaced parts, or all of them when another upload was first. */
-async function dropUnused(platform: Platform, uploadId: string, sha256: Sha256): Promise<void> {
-  const [content] = await platform.db
-    .select({ segments: contents.segments })
-    .from(contents)
-    .where(eq(contents.sha256, sha256));
-  const used = new Set(content?.segments.map((segment) => segment.key));
-  await deleteObjects(platform, uploadId, (key) => !used.has(key));
-}
+/** What the parts of uploads that end unpublished leave: condemned before the rows that name it go. */
+const dropParts = (ids: readonly string[], now: number) => {
+  const those = sql`upload_id in (select value from json_each(${asJson(ids)}))`;
+  return [
+    condemnObjects(sql`select key from upload_parts where ${those}`, now),
+    sql`delete from upload_parts where ${those}`,
+  ];
+};
 
-async function deleteObjects(platform: Platform, uploadId: string, unwanted: (key: string) => boolean): Promise<void> {
-  let after: string | undefined;
-  for (;;) {
-    const keys = await platform.blobs.list(uploadPrefix(uploadId), after);
-    after = keys.at(-1);
-    if (after === undefined) return;
-    await platform.blobs.delete(keys.filter(unwanted));
-  }
-}
-
-/** Expired first: from then on no request can add to the upload or complete it, so its objects are safe to delete. */
-async function dropUpload(platform: Platform, upload: UploadState): Promise<void> {
-  const { db } = platform;
-  const { id, sha256 } = upload;
+/** Ends an upload whose bytes were wrong: no request can add to it or complete it any more. */
+async function dropUpload(platform: Platform, { id }: UploadState): Promise<void> {
   const now = platform.now();
   await commitBatch(
-    db,
+    platform.db,
     [isOpen(id, now)],
-    [
-      db.update(uploads).set({ expiresAt: now }).where(eq(uploads.id, id)),
-      db.delete(uploadParts).where(eq(uploadParts.uploadId, id)),
-    ],
+    [sql`update uploads set expires_at = ${now} where id = ${id}`, ...dropParts([id], now)],
   );
-  await sweepUpload(platform, { id, sha256, completedAt: null });
 }
 
-type Expired = { readonly id: string; readonly sha256: Sha256; readonly completedAt: number | null };
-
-/** The objects before the rows, which find them: a crash in between leaves all to the next sweep. */
-async function sweepUpload(platform: Platform, { id, sha256, completedAt }: Expired): Promise<void> {
+/** Forgets uploads that expired, and condemns their parts: a bounded number a call. Returns how many. */
+export async function sweepUploads(platform: Platform): Promise<number> {
   const { db } = platform;
-  if (completedAt === null) await deleteObjects(platform, id, () => true);
-  else await dropUnused(platform, id, sha256);
-  await commitBatch(
+  const now = platform.now();
+  // The select names what the batch works on; an expired upload can't come back, so nothing needs to be asked again.
+  const expired = await queryRows(
     db,
-    [],
-    [db.delete(uploads).where(eq(uploads.id, id)), db.delete(uploadParts).where(eq(uploadParts.uploadId, id))],
+    z.object({ id: z.string() }),
+    sql`select id from uploads where expires_at < ${now - SWEEP_AFTER_MS} limit ${SWEEP_BATCH}`,
   );
-}
-
-/** Forgets uploads that expired, with every object that no content consists of: a bounded number a call. */
-export async function sweepUploads(platform: Platform): Promise<void> {
-  const expired = await platform.db
-    .select({ id: uploads.id, sha256: uploads.sha256, completedAt: uploads.completedAt })
-    .from(uploads)
-    .where(lt(uploads.expiresAt, platform.now() - SWEEP_AFTER_MS))
-    .limit(SWEEP_BATCH);
-  for (const upload of expired) await sweepUpload(platform, upload);
+  if (expired.length === 0) return 0;
+  const ids = expired.map(({ id }) => id);
+  // Commit point: rows and the fate of their objects in one batch.
+  await queryEach(db, z.unknown(), [
+    ...dropParts(ids, now),
+    sql`delete from uploads where id in (select value from json_each(${asJson(ids)}))`,
+  ]);
+  return ids.length;
 }

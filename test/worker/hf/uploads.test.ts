@@ -174,7 +174,8 @@ describe("a multipart upload", () => {
     const answer = await anonymous.post(completion, { oid, parts });
     expect(answer.status).toBe(422);
     expect(answer.text).toContain(oid);
-    expect((await objects()).filter((key) => key.startsWith("uploads/"))).toEqual([]);
+    const { results } = await env.DB.prepare("select state from objects where key like 'uploads/%'").all();
+    expect(results.map((row) => row.state)).toEqual(["condemned", "condemned", "condemned"]);
     expect(await objects()).toEqual(before);
   });
 
