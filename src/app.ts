@@ -6,6 +6,7 @@ import { HubError } from "./errors";
 import { actorName } from "./events/trail";
 import { FormatError } from "./formats/format-error";
 import { cloudflarePlatform } from "./platform/cloudflare";
+import { isBookmark, type ReadFrom } from "./platform/d1-session";
 import type { AppEnv } from "./surfaces/app-env";
 import { huggingFace } from "./surfaces/hf";
 import { renderHfError } from "./surfaces/hf/errors";
@@ -15,9 +16,11 @@ import { v1 } from "./surfaces/v1";
 import { problemResponse } from "./surfaces/v1/problem";
 
 const EXPOSED_HEADERS =
-  "X-Repo-Commit X-Request-Id X-Error-Code X-Error-Message X-Total-Count ETag Link Accept-Ranges Content-Range X-Linked-Size X-Linked-ETag".split(
+  "X-Repo-Commit X-Request-Id X-Error-Code X-Error-Message X-Total-Count ETag Link Accept-Ranges Content-Range X-Linked-Size X-Linked-ETag X-D1-Bookmark".split(
     " ",
   );
+
+const BOOKMARK_HEADER = "x-d1-bookmark";
 
 export const app = new Hono<AppEnv>();
 
@@ -29,10 +32,12 @@ app.use(cors({ origin: "*", exposeHeaders: EXPOSED_HEADERS }));
 app.use(async (c, next) => {
   const started = Date.now();
   const requestId = crypto.randomUUID();
-  const platform = cloudflarePlatform(c.env, requestId, (work) => c.executionCtx.waitUntil(work));
+  const platform = cloudflarePlatform(c.env, requestId, (work) => c.executionCtx.waitUntil(work), readFrom(c.req.raw));
   c.set("caller", { platform, actor: { kind: "anonymous" } });
   await next();
   c.header("X-Request-Id", requestId);
+  const bookmark = platform.session.bookmark();
+  if (bookmark !== null) c.header(BOOKMARK_HEADER, bookmark);
   console.log(
     JSON.stringify({
       level: "info",
@@ -66,6 +71,17 @@ app.route("/", pages);
 
 app.notFound((c) => render(c, new HubError("not_found")));
 app.onError((error, c) => render(c, asHubError(error, c.var.caller.platform.requestId)));
+
+/**
+ * What decides a change is read on the primary. Reads with a token start there too, so that you see your own writes, unless they bring
+ * the bookmark of an earlier answer; all others are answered by the nearest replica.
+ */
+function readFrom(request: Request): ReadFrom {
+  if (request.method !== "GET" && request.method !== "HEAD") return "write";
+  const bookmark = request.headers.get(BOOKMARK_HEADER);
+  if (bookmark !== null && isBookmark(bookmark)) return { bookmark };
+  return request.headers.has("authorization") ? "primary" : "nearest";
+}
 
 /** In the protocol of the surface that was asked. */
 function render(c: Context<AppEnv>, error: HubError): Response | Promise<Response> {

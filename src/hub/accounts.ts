@@ -14,7 +14,7 @@ export type Account = typeof accounts.$inferSelect;
 
 /** @throws account_not_found */
 export async function findAccount(platform: Platform, name: AccountName): Promise<Account> {
-  const account = await platform.db.query.accounts.findFirst({ where: eq(accounts.nameKey, name.toLowerCase()) });
+  const [account] = await platform.db.select().from(accounts).where(eq(accounts.nameKey, name.toLowerCase()));
   if (account === undefined || account.deletedAt !== null) throw new HubError("account_not_found", { name });
   return account;
 }
@@ -240,7 +240,7 @@ export async function revokeToken(caller: Caller, id: string): Promise<void> {
 export async function bootstrap(platform: Platform, name: AccountName, rotate: boolean) {
   const { db } = platform;
   const now = platform.now();
-  const existing = await db.query.accounts.findFirst({ where: eq(accounts.isAdmin, true) });
+  const [existing] = await db.select().from(accounts).where(eq(accounts.isAdmin, true)).limit(1);
   if (existing !== undefined && !rotate) throw new HubError("already_bootstrapped");
   const account = existing ?? accountRow(now, "user", { name, fullname: "Administrator" }, true);
   const { text, row } = mintToken(now, {

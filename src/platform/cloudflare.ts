@@ -1,7 +1,8 @@
 // The Cloudflare bindings behind the platform's interfaces.
 import { drizzle } from "drizzle-orm/d1";
 import { readConfig } from "../config";
-import * as schema from "../db/schema";
+import { d1Session, type ReadFrom } from "./d1-session";
+import { edgeCache, NO_CACHE } from "./edge-cache";
 import type { AuditEvent, BlobStore, ByteRange, Db, JobDriver, Platform } from "./platform";
 
 export type Env = {
@@ -76,21 +77,21 @@ function workflowDriver(env: Env): JobDriver {
   };
 }
 
-const clients = new WeakMap<D1Database, Db>();
+/** Without the relations of its schema drizzle is made in microseconds, so each request can have its own session. */
+export const databaseOf = (client: D1Database): Db => drizzle(client);
 
-/** Drizzle reads the whole schema when it is made: once a binding, not once a request. */
-export function databaseOf(binding: D1Database): Db {
-  let db = clients.get(binding);
-  if (db === undefined) {
-    db = drizzle(binding, { schema });
-    clients.set(binding, db);
-  }
-  return db;
-}
-
-export function cloudflarePlatform(env: Env, requestId: string, defer: (work: Promise<unknown>) => void): Platform {
+export function cloudflarePlatform(
+  env: Env,
+  requestId: string,
+  defer: (work: Promise<unknown>) => void,
+  from: ReadFrom = "write",
+): Platform {
+  const { client, session } = d1Session(env.DB, from);
+  const config = readConfig(env);
   return {
-    db: databaseOf(env.DB),
+    db: databaseOf(client),
+    session,
+    cache: config.edgeCache ? edgeCache(config.publicUrl) : NO_CACHE,
     blobs: r2BlobStore(env.BLOBS),
     events: {
       record: (events: readonly AuditEvent[]) =>
@@ -98,7 +99,7 @@ export function cloudflarePlatform(env: Env, requestId: string, defer: (work: Pr
     },
     jobs: workflowDriver(env),
     upkeep: { wake: () => env.UPKEEP.get(env.UPKEEP.idFromName("hub")).wake() },
-    config: readConfig(env),
+    config,
     now: () => Date.now(),
     defer,
     requestId,

@@ -1,10 +1,30 @@
 // What the rooms may ask of the runtime: small interfaces, each with its consistency contract.
 import type { DrizzleD1Database } from "drizzle-orm/d1";
 import type { Config } from "../config";
-import type * as schema from "../db/schema";
 import type { JobId, Sha256 } from "../ids";
 
-export type Db = DrizzleD1Database<typeof schema> & { readonly $client: D1Database };
+export type Db = DrizzleD1Database & { readonly $client: D1Database };
+
+/** How new what a request reads of the database is. */
+export type DbSession = {
+  /** Stands for everything the request has seen or written; who sends it with the next request reads that, or newer. Null before a query. */
+  bookmark(): string | null;
+  /** Whether reads may miss what others have written just now: then "not found" is no answer yet. */
+  mayLag(): boolean;
+  /** The queries from here on see everything that was committed before. */
+  toPrimary(): void;
+};
+
+/**
+ * A cache that all callers near one data centre share. It may forget anything at any time, and what is put or deleted here is not put or
+ * deleted elsewhere. Only `hub/public-cache.ts` writes to it: nothing private may ever get in.
+ */
+export type EdgeCache = {
+  match(key: string): Promise<Response | null>;
+  /** A full answer, kept for `maxAgeS` seconds at most. */
+  put(key: string, body: ReadableStream<Uint8Array> | Uint8Array | string, maxAgeS: number): Promise<void>;
+  delete(key: string): Promise<void>;
+};
 
 export type ByteRange = { readonly offset: number; readonly length: number };
 
@@ -57,6 +77,8 @@ export type Upkeep = { wake(): Promise<void> };
 
 export type Platform = {
   readonly db: Db;
+  readonly session: DbSession;
+  readonly cache: EdgeCache;
   readonly blobs: BlobStore;
   readonly events: EventSink;
   readonly jobs: JobDriver;

@@ -11,7 +11,6 @@ import { identify } from "../../src/access/tokens";
 import { acceptJob } from "../../src/compute/accept";
 import type { Next, Steps } from "../../src/compute/drive";
 import { JobRequest } from "../../src/compute/requests";
-import * as schema from "../../src/db/schema";
 import { type JobId, parseJobId } from "../../src/ids";
 import { cloudflarePlatform } from "../../src/platform/cloudflare";
 import type { AuditEvent, Platform } from "../../src/platform/platform";
@@ -103,7 +102,7 @@ export class TestPlatform {
     const real = cloudflarePlatform(env, "test", () => {});
     this.platform = {
       ...real,
-      db: drizzle(this.#watched(env.DB), { schema }),
+      db: drizzle(this.#watched(env.DB)),
       now: () => this.time,
       defer: (work) => void this.#deferred.push(work),
       events: { record: async (events) => void this.recorded.push(...events) },
