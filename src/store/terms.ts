@@ -2,6 +2,8 @@
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { queryRows } from "../db/client";
+import { HubError } from "../errors";
+import type { XorbIndex } from "../formats/xet/xorb";
 import { parseXetHash, type XetHash } from "../ids";
 import type { ByteRange, Db } from "../platform/platform";
 
@@ -43,19 +45,62 @@ export const Terms = z.array(
 const TermsColumn = z.string().transform((text) => Terms.parse(JSON.parse(text)));
 
 /** SQL for the terms that cover a span of a file, in order, at most a page of them, as JSON. */
-export const termsOf = (fileId: SQL, { offset, length }: ByteRange): SQL => sql`
+export const termsOf = (fileId: SQL, { offset, length }: ByteRange, page = TERM_PAGE): SQL => sql`
   select json_group_array(json_array(t.offset, t.length, t.xorb_id, t.hash, t.key, t.chunk_start, t.chunk_end, t.byte_start, t.byte_end))
     from (select t.*, x.hash, x.key from xet_terms t join xorbs x on x.id = t.xorb_id
       where t.file_id = ${fileId} and t.offset < ${offset + length}
         and t.offset >= coalesce((select max(offset) from xet_terms where file_id = ${fileId} and offset <= ${offset}), 0)
-      order by t.offset limit ${TERM_PAGE}) t`;
+      order by t.offset limit ${page}) t`;
 
 /** The terms that cover a span, at most a page of them. One query. */
-export async function loadTerms(db: Db, fileId: number, span: ByteRange): Promise<Term[]> {
+export async function loadTerms(db: Db, fileId: number, span: ByteRange, page = TERM_PAGE): Promise<Term[]> {
   const [row] = await queryRows(
     db,
     z.object({ terms: TermsColumn }),
-    sql`select (${termsOf(sql`${fileId}`, span)}) as terms`,
+    sql`select (${termsOf(sql`${fileId}`, span, page)}) as terms`,
   );
   return row?.terms ?? [];
+}
+
+/** Terms of one file: `known` are some that were loaded before, in order. */
+export type TermSource = { readonly fileId: number; readonly known?: readonly Term[]; readonly page?: number };
+
+/**
+ * All terms that overlap the range, a page at a time and each one's end where the next begins. No query where the known ones
+ * cover it. @throws content_damaged when some of the range is covered by none
+ */
+export async function* termsCovering(
+  db: Db,
+  { fileId, known = [], page = TERM_PAGE }: TermSource,
+  { offset, length }: ByteRange,
+): AsyncGenerator<readonly Term[], void, void> {
+  const end = offset + length;
+  let at = offset;
+  let terms = known.filter((term) => term.offset < end && term.offset + term.length > at);
+  while (at < end) {
+    if (terms.length === 0 || at > offset) terms = await loadTerms(db, fileId, { offset: at, length: end - at }, page);
+    for (const [place, term] of terms.entries()) {
+      const joins = term.offset === at || (place === 0 && at === offset && term.offset < at);
+      if (!joins || term.offset + term.length <= at) throw new HubError("content_damaged", { file: fileId });
+      at = term.offset + term.length;
+    }
+    if (terms.length === 0) throw new HubError("content_damaged", { file: fileId });
+    yield terms;
+  }
+}
+
+/** The part of a term that its chunks which overlap the range make. @throws content_damaged when the index is of other chunks */
+export function clipTerm(term: Term, index: XorbIndex, { offset, length }: ByteRange): Term {
+  const { start: first, end: last } = term.chunks;
+  if (last > index.count || index.lengthOf(first, last) !== term.length) throw new HubError("content_damaged");
+  const origin = index.offsetOf(first) - term.offset;
+  const start = index.chunkAt(origin + Math.max(offset, term.offset));
+  const end = index.chunkAt(origin + Math.min(offset + length, term.offset + term.length) - 1) + 1;
+  return {
+    offset: index.offsetOf(start) - origin,
+    length: index.lengthOf(start, end),
+    xorb: term.xorb,
+    chunks: { start, end },
+    bytes: index.packedRange(start, end),
+  };
 }
