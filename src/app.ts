@@ -4,19 +4,21 @@ import { cors } from "hono/cors";
 import { identify } from "./access/tokens";
 import { HubError } from "./errors";
 import { actorName } from "./events/trail";
-import { FormatError } from "./formats/format-error";
 import { cloudflarePlatform } from "./platform/cloudflare";
 import { isBookmark, type ReadFrom } from "./platform/d1-session";
 import type { AppEnv } from "./surfaces/app-env";
+import { asHubError } from "./surfaces/as-hub-error";
 import { huggingFace } from "./surfaces/hf";
 import { renderHfError } from "./surfaces/hf/errors";
 import { lfs } from "./surfaces/lfs";
 import { errorPage, pages, wantsPage } from "./surfaces/pages";
 import { v1 } from "./surfaces/v1";
 import { problemResponse } from "./surfaces/v1/problem";
+import { xet, xetObjects } from "./surfaces/xet";
+import { renderXetError } from "./surfaces/xet/errors";
 
 const EXPOSED_HEADERS =
-  "X-Repo-Commit X-Request-Id X-Error-Code X-Error-Message X-Total-Count ETag Link Accept-Ranges Content-Range X-Linked-Size X-Linked-ETag X-D1-Bookmark".split(
+  "X-Repo-Commit X-Request-Id X-Error-Code X-Error-Message X-Total-Count ETag Link Accept-Ranges Content-Range X-Linked-Size X-Linked-ETag X-Xet-Hash X-Xet-Refresh-Route X-Xet-Cas-Url X-Xet-Access-Token X-Xet-Token-Expiration X-D1-Bookmark".split(
     " ",
   );
 
@@ -52,6 +54,8 @@ app.use(async (c, next) => {
   );
 });
 
+app.route("/", xetObjects);
+
 app.use(async (c, next) => {
   const { platform } = c.var.caller;
   // Bootstrap is authorised by the hub's own secret, which is nobody's token.
@@ -61,6 +65,7 @@ app.use(async (c, next) => {
 });
 
 app.route("/api/v1", v1);
+app.route("/cas", xet);
 app.route("/", lfs);
 app.route("/", huggingFace);
 // What no API serves is no page either: `/api/x` must not be taken for a model of someone called api.
@@ -87,23 +92,7 @@ function readFrom(request: Request): ReadFrom {
 function render(c: Context<AppEnv>, error: HubError): Response | Promise<Response> {
   const { platform, actor } = c.var.caller;
   if (c.req.path.startsWith("/api/v1/")) return problemResponse(error, platform.requestId);
+  if (c.req.path.startsWith("/cas/")) return renderXetError(error, platform.requestId);
   if (wantsPage(c)) return errorPage(c, error);
   return renderHfError(error, actor, platform.requestId, new URL(c.req.url).origin);
-}
-
-/** The one place where other failures become the hub's error. Nothing of an unknown one reaches the client. */
-export function asHubError(error: unknown, requestId: string): HubError {
-  if (error instanceof HubError) return error;
-  if (error instanceof FormatError)
-    return new HubError("invalid_field", { field: error.field ?? "body", problem: error.message });
-  console.error(
-    JSON.stringify({
-      level: "error",
-      msg: "unexpected failure",
-      request_id: requestId,
-      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
-      cause: error instanceof Error && error.cause instanceof Error ? error.cause.message : undefined,
-    }),
-  );
-  return new HubError("internal");
 }

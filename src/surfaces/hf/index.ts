@@ -9,6 +9,7 @@ import { repos } from "./repos";
 import { downloads } from "./resolve";
 import { trees } from "./tree";
 import { writes } from "./upload";
+import { xetTokens } from "./xet-tokens";
 
 /** Routes that name more come first: `/api/models/:owner/:name` would take none of theirs, but `/:owner/:name/…` might. */
 export const huggingFace = new Hono<AppEnv>()
@@ -17,5 +18,6 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", writes)
   .route("/", refRoutes)
   .route("/", pullRequests)
+  .route("/", xetTokens)
   .route("/", repos)
   .route("/", downloads);

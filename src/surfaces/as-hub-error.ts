@@ -1,0 +1,20 @@
+// The one place where other failures become the hub's error.
+import { HubError } from "../errors";
+import { FormatError } from "../formats/format-error";
+
+/** Nothing of an unknown failure reaches the client; the log has it under the request's id. */
+export function asHubError(error: unknown, requestId: string): HubError {
+  if (error instanceof HubError) return error;
+  if (error instanceof FormatError)
+    return new HubError("invalid_field", { field: error.field ?? "body", problem: error.message });
+  console.error(
+    JSON.stringify({
+      level: "error",
+      msg: "unexpected failure",
+      request_id: requestId,
+      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      cause: error instanceof Error && error.cause instanceof Error ? error.cause.message : undefined,
+    }),
+  );
+  return new HubError("internal");
+}
