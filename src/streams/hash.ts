@@ -14,10 +14,11 @@ export type PumpOptions = {
 
 export type Pumped = { readonly size: number; readonly sha256: Sha256 };
 
-async function nextOrInterrupted(
+/** The next bytes of a body of which `actual` bytes have come. @throws body_interrupted when the source breaks off */
+export async function nextOrInterrupted(
   chunks: ChunkReader,
   actual: number,
-  expected: number,
+  expected: number | string,
 ): Promise<Uint8Array | undefined> {
   try {
     return await chunks.next();
