@@ -27,16 +27,18 @@ export class Chunker {
     const chunkStart = from - this.#length;
     const earliest = chunkStart + MIN_CHUNK_BYTES - 1;
     const end = Math.min(bytes.length, chunkStart + MAX_CHUNK_BYTES);
+    const lowTable = GEAR_LOW;
+    const highTable = GEAR_HIGH;
     let low = this.#low;
     let high = this.#high;
     for (let at = start; at < end; at++) {
       const byte = bytes[at] ?? 0;
       const doubled = low << 1;
-      const added = GEAR_LOW[byte] ?? 0;
+      const added = lowTable[byte] ?? 0;
       const sum = (doubled + added) | 0;
       // The carry out of the lower half, from the sign bits of what was added and of the sum.
       const carry = ((doubled & added) | ((doubled | added) & ~sum)) >>> 31;
-      high = ((high << 1) + (low >>> 31) + (GEAR_HIGH[byte] ?? 0) + carry) | 0;
+      high = ((high << 1) + (low >>> 31) + (highTable[byte] ?? 0) + carry) | 0;
       low = sum;
       if ((high & CUT_MASK) === 0 && at >= earliest) return this.#cut(at + 1);
     }

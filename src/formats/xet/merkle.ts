@@ -1,5 +1,7 @@
 // The Merkle trees of Xet: one root over the chunks of a xorb or a file, in memory that does not grow with the file.
 // Follows hashing in the Xet protocol specification (draft-denis-xet); the grouping rule is stated only by its reference code.
+import { Buffer } from "node:buffer";
+import { FormatError } from "../format-error";
 import { FILE_KEY, keyedHash, NODE_KEY, VERIFICATION_KEY } from "./blake3";
 import { endsGroup, HASH_BYTES } from "./hash";
 
@@ -60,9 +62,40 @@ function parentOf(level: Level, last?: Node): Node {
   return { hash: keyedHash(NODE_KEY, text.subarray(0, end)), length: sum };
 }
 
+/** What a builder has to remember: for each level the nodes that wait for their parent, hashes in base64. Some KB at most. */
+export type MerkleState = readonly {
+  readonly hashes: string;
+  readonly lengths: readonly number[];
+  readonly closed: boolean;
+}[];
+
 /** Feed it chunks in order; `root` may be asked at any time. Memory grows with the logarithm of the count. */
 export class MerkleBuilder {
   readonly #levels: Level[] = [];
+
+  /** Goes on from what `save` gave. Throws FormatError `xet.merkle_state`. */
+  static resume(state: MerkleState): MerkleBuilder {
+    const builder = new MerkleBuilder();
+    for (const { hashes, lengths, closed } of state) {
+      const bytes = Buffer.from(hashes, "base64");
+      if (lengths.length >= MAX_CHILDREN || bytes.length !== lengths.length * HASH_BYTES)
+        throw new FormatError("xet.merkle_state", "is no saved state of a Merkle tree");
+      const level = new Level();
+      level.hashes.set(bytes);
+      level.lengths.push(...lengths);
+      level.closed = closed;
+      builder.#levels.push(level);
+    }
+    return builder;
+  }
+
+  save(): MerkleState {
+    return this.#levels.map(({ hashes, lengths, closed }) => ({
+      hashes: Buffer.from(hashes.subarray(0, lengths.length * HASH_BYTES)).toString("base64"),
+      lengths: [...lengths],
+      closed,
+    }));
+  }
 
   /** `hash`: 32 raw bytes, copied; `length`: unpacked bytes of the chunk. */
   add(hash: Uint8Array, length: number): void {
