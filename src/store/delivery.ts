@@ -4,19 +4,17 @@ import type { Platform } from "../platform/platform";
 import { presignGet } from "../platform/s3";
 import { isSigned, macBase64, sign } from "../platform/signing";
 import { selectRange } from "../streams/ranges";
+import { parseXorbKey, XORBS_PREFIX } from "./keys";
 import { readObject } from "./objects";
+import { readThrough } from "./public-cache";
+import { PUBLIC } from "./scopes";
 
 export type ObjectTarget = {
   readonly key: string;
   /** Byte positions of the object, `end` exclusive. */
   readonly bytes: { readonly start: number; readonly end: number };
-  /** Everybody may read these bytes: only then may caches that people share keep them. */
+  /** The repository that they are read through is public: only then may caches that people share keep them. */
   readonly public: boolean;
-  /**
-   * Who may read these bytes may read the whole object, so the address may open all of it. Never for a xorb of an owner's scope:
-   * it can hold chunks of other repositories.
-   */
-  readonly whole?: boolean;
   /** Content-Disposition of the answer, where the one who answers can be told. */
   readonly disposition?: string;
 };
@@ -26,6 +24,12 @@ const LIFETIME_S = 3600;
 /** Addresses of one target are equal for this long, so that caches can work; they are good for 50 to 60 minutes. */
 const WINDOW_S = 600;
 const PURPOSE = "object";
+
+/** Who may read a part of it may read it all, unless it is a xorb of an owner's scope: that can hold chunks of other repositories. */
+const isOpenWhole = ({ key, public: shared }: ObjectTarget): boolean => {
+  const xorb = parseXorbKey(key);
+  return xorb === null ? !key.startsWith(XORBS_PREFIX) : shared && xorb.scope === PUBLIC;
+};
 
 /** The start of the current window: seconds since 1970. */
 const issuedAt = (platform: Platform): number => Math.floor(platform.now() / 1000 / WINDOW_S) * WINDOW_S;
@@ -42,7 +46,7 @@ export async function objectUrl(platform: Platform, origin: string, target: Obje
 export async function directUrl(platform: Platform, target: ObjectTarget): Promise<string | null> {
   const { s3, downloadDomain } = platform.config;
   const issued = issuedAt(platform);
-  if (downloadDomain !== null && target.public && target.whole === true) {
+  if (downloadDomain !== null && target.public && isOpenWhole(target)) {
     // What the rule function is_timed_hmac_valid_v0 checks: HMAC-SHA256 of path and time of issue, the lifetime is the rule's.
     const path = `/${target.key}`;
     const mac = await macBase64(downloadDomain.secret, `${path}${issued}`);
@@ -54,7 +58,7 @@ export async function directUrl(platform: Platform, target: ObjectTarget): Promi
     key: target.key,
     issuedAt: issued * 1000,
     lifetimeS: LIFETIME_S,
-    ...(target.whole === true ? {} : { range: `bytes=${start}-${end - 1}` }),
+    ...(isOpenWhole(target) ? {} : { range: `bytes=${start}-${end - 1}` }),
     ...(target.disposition === undefined ? {} : { disposition: target.disposition }),
   });
 }
@@ -112,8 +116,10 @@ export async function serveObject(platform: Platform, request: Request): Promise
   if (range.kind === "range") headers.set("content-range", `bytes ${start}-${end - 1}/*`);
   const status = range.kind === "range" ? 206 : 200;
   if (request.method === "HEAD") return new Response(null, { status, headers });
-  return new Response(await readObject(platform.blobs, key, { offset: start, length: end - start }), {
-    status,
-    headers,
-  });
+  const read = () => readObject(platform.blobs, key, { offset: start, length: end - start });
+  // Clients ask for exactly what was signed; other ranges are not worth a place in the cache.
+  const isWhole = start === bytes.start && end === bytes.end;
+  const piece = { key: `objects/${key}/${start}-${end}`, size: end - start };
+  const body = isWhole ? readThrough(platform, { private: !shared }, piece, read) : read();
+  return new Response(await body, { status, headers });
 }
