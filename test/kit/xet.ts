@@ -135,7 +135,7 @@ export function encodeShard({ files, xorbs, footer = false }: ShardSpec): Uint8A
   const headerView = new DataView(header.buffer);
   headerView.setBigUint64(32, 2n, true);
   headerView.setBigUint64(40, footer ? BigInt(FOOTER_BYTES) : 0n, true);
-  const parts = [header];
+  const parts: Uint8Array[] = [header];
   for (const { hash, terms, sha256 } of files) {
     const verified = terms.every((term) => term.rangeHash !== null);
     const flags = (verified ? 0x8000_0000 : 0) + (sha256 === null ? 0 : 0x4000_0000);
