@@ -38,7 +38,7 @@ export class ResumableSha256 {
   /** Goes on from what `save` gave. Throws FormatError `sha256.state`. */
   static resume(saved: string): ResumableSha256 {
     const bytes = Buffer.from(saved, "base64");
-    const size = bytes.length < SAVED_BYTES ? -1 : Number(bytes.readBigUInt64LE(DIGEST_BYTES));
+    const size = bytes.length < SAVED_BYTES ? Number.NaN : Number(bytes.readBigUInt64LE(DIGEST_BYTES));
     if (
       !Number.isSafeInteger(size) ||
       size % BLOCK_BYTES !== bytes.length - SAVED_BYTES ||

@@ -168,7 +168,7 @@ describe("a shard is refused", () => {
     ["with a damaged end of its files", patched(shard, xorbAt - 1, 1), "xet.shard_bookend"],
     ["with a damaged end of its xorbs", patched(shard, shard.length - 16, 1), "xet.shard_bookend"],
     ["with a count of terms that no shard holds", counted(fileAt, 255, 255, 255, 255), "xet.shard_count"],
-    ["with a count of terms larger than what comes", counted(fileAt, 0, 0, 1, 0), "xet.shard_term"],
+    ["with a count of terms larger than what comes", counted(fileAt, 0, 0, 1, 0), "xet.shard_truncated"],
     [
       "with a count of terms of which nothing comes",
       join(prologue(), record(hash(1), 0, 1_000_000)),
