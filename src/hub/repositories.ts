@@ -105,10 +105,40 @@ function commitNamed(revision: Revision): SQL {
   return sql`coalesce(${sql.join(tries, sql`, `)})`;
 }
 
+/**
+ * The row of a query; what a late replica does not have, or does not let the caller see, is asked of the primary before anyone is
+ * told that it does not exist.
+ */
+async function confirmedRow<T extends z.output<typeof RepoRow>>(
+  caller: Caller,
+  schema: z.ZodType<T>,
+  query: SQL,
+  isThere: (row: T) => boolean = () => true,
+): Promise<T | undefined> {
+  const { db, session } = caller.platform;
+  const [row] = await queryRows(db, schema, query);
+  if (!session.mayLag()) return row;
+  if (row !== undefined && isThere(row) && may(caller, { action: "repo.read", repo: repoOf(row) })) return row;
+  session.toPrimary();
+  return (await queryRows(db, schema, query))[0];
+}
+
+/** A read at a revision, once more on the primary where a late replica has no such entry; at a commit no replica is late. */
+export async function confirmedEntry<T>(caller: Caller, revision: Revision, read: () => Promise<T>): Promise<T> {
+  const { session } = caller.platform;
+  try {
+    return await read();
+  } catch (error) {
+    if (!(error instanceof EntryNotFound) || isFullCommitId(revision) || !session.mayLag()) throw error;
+    session.toPrimary();
+    return read();
+  }
+}
+
 /** The repository, if the caller may see it. One query. @throws repo_not_found */
 export async function findRepo(caller: Caller, id: RepoId): Promise<Repository> {
-  const [row] = await queryRows(
-    caller.platform.db,
+  const row = await confirmedRow(
+    caller,
     RepoRow,
     sql`select ${selectRepo} from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}`,
   );
@@ -116,8 +146,8 @@ export async function findRepo(caller: Caller, id: RepoId): Promise<Repository> 
 }
 
 export async function findRepoById(caller: Caller, repoId: string): Promise<Repository> {
-  const [row] = await queryRows(
-    caller.platform.db,
+  const row = await confirmedRow(
+    caller,
     RepoRow,
     sql`select ${selectRepo} from repos r join accounts o on o.id = r.owner_id where r.id = ${repoId}`,
   );
@@ -132,7 +162,7 @@ function sighted(caller: Caller, repo: Repository | undefined, id: { readonly ty
 
 /** A repository at a revision. One query. @throws repo_not_found | revision_not_found */
 export async function findSnapshot(caller: Caller, id: RepoId, revision: Revision): Promise<Snapshot> {
-  const [row] = await queryRows(caller.platform.db, SnapshotRow, snapshotQuery(id, revision));
+  const row = await confirmedRow(caller, SnapshotRow, snapshotQuery(id, revision), (one) => one.commit_id !== null);
   return snapshotOf(caller, row, id, revision);
 }
 
@@ -219,8 +249,8 @@ export async function findFile(
   span?: ByteRange,
 ): Promise<LocatedFile> {
   const segments = path.split("/");
-  const [row] = await queryRows(
-    caller.platform.db,
+  const row = await confirmedRow(
+    caller,
     LocatedRow,
     sql`with recursive ${topOf(id, revision)},
       walk (depth, kind, id, sha256, size, lfs) as (
@@ -232,6 +262,8 @@ export async function findFile(
           where w.kind = 'directory')
       select top.*, w.kind, w.id, w.sha256, w.size, w.lfs, ${heldContent(sql`top.repo_id`, sql`w.sha256`, span)} as content
         from top left join walk w on w.depth = ${segments.length}`,
+    // In the tree of a commit nothing is ever missing at first.
+    (one) => one.commit_id !== null && (one.kind === "file" || isFullCommitId(revision)),
   );
   const snapshot = snapshotOf(caller, row, id, revision);
   const { repo } = snapshot;
