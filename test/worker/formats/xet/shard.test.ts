@@ -130,6 +130,12 @@ describe("a shard", () => {
     expect((await readAll(join(prologue(), bookend, xorbSection))).map(plain)).toEqual(expected.slice(2));
   });
 
+  test("claims nothing of a file with a SHA-256 of zeros", async () => {
+    const empty = record(new Uint8Array(32), WITH_SHA256, 0);
+    const [file] = await readAll(join(prologue(), empty, new Uint8Array(48), bookend, bookend));
+    expect(file).toMatchObject({ kind: "file", hash: "0".repeat(64), terms: { count: 0 }, sha256: null });
+  });
+
   test("knows no terms and chunks but its own", async () => {
     const [file, , xorb] = await readAll(shard);
     if (file?.kind !== "file" || xorb?.kind !== "xorb") throw new Error("read above");
