@@ -37,6 +37,10 @@ const Settings = z.object({
   DOWNLOAD_DOMAIN_SECRET: z.string().min(16).optional(),
   /** Whether what is public and never changes is kept in Cloudflare's cache near its readers. */
   EDGE_CACHE: z.enum(["on", "off"]).default("on"),
+  /** How long what nothing names is kept. Clients count on an upload for 20 hours before they commit it. Hours. */
+  COLLECT_AFTER_HOURS: z.coerce.number().min(24).default(48),
+  /** The same for xorbs, which clients remember for three weeks and do not send again. Days. */
+  COLLECT_XORBS_AFTER_DAYS: z.coerce.number().gt(21).default(22),
 });
 
 const GROUPS = [
@@ -63,7 +67,19 @@ export type Config = {
   readonly s3: S3Bucket | null;
   readonly downloadDomain: { readonly origin: string; readonly secret: string } | null;
   readonly edgeCache: boolean;
+  readonly graces: Graces;
 };
+
+/** How long what nothing names any more stays, in milliseconds. */
+export type Graces = {
+  readonly rows: number;
+  readonly xorbs: number;
+  /** From when an object is condemned until its bytes go: longer than any signed address or slow reader lasts. */
+  readonly objects: number;
+};
+
+const HOUR_MS = 3_600_000;
+const OBJECT_GRACE_MS = 24 * HOUR_MS;
 
 const parsed = new WeakMap<object, Config>();
 
@@ -107,6 +123,11 @@ export function readConfig(env: object): Config {
         ? { origin: new URL(DOWNLOAD_DOMAIN).origin, secret: DOWNLOAD_DOMAIN_SECRET }
         : null,
     edgeCache: data.EDGE_CACHE === "on",
+    graces: {
+      rows: data.COLLECT_AFTER_HOURS * HOUR_MS,
+      xorbs: data.COLLECT_XORBS_AFTER_DAYS * 24 * HOUR_MS,
+      objects: OBJECT_GRACE_MS,
+    },
     upkeepDelayMs: data.UPKEEP_DELAY_MS,
   };
   parsed.set(env, config);

@@ -50,7 +50,7 @@ export type Request =
   | { readonly action: "audit.read"; readonly scope: { readonly ownerId: string } | "hub" }
   | { readonly action: "org.create" | "token.create" }
   | { readonly action: "org.manage"; readonly orgId: string }
-  | { readonly action: "account.create" | "account.token.create" };
+  | { readonly action: "account.create" | "account.token.create" | "storage.collect" };
 
 export type Action = Request["action"];
 
@@ -158,6 +158,7 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
       return holds(actor, request.orgId, "admin") ? ALLOW : deny("this needs the role admin in the organization");
     case "account.create":
     case "account.token.create":
+    case "storage.collect":
       return actor.isAdmin ? ALLOW : deny("only the hub's administrators may");
   }
 }
@@ -182,6 +183,7 @@ const NEEDED_SCOPE: Record<Action, Scope> = {
   "org.manage": "admin",
   "account.create": "admin",
   "account.token.create": "admin",
+  "storage.collect": "admin",
 };
 
 function holds(actor: Extract<Actor, { kind: "user" }>, ownerId: string, role: Role): boolean {

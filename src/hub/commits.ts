@@ -2,7 +2,7 @@
 import { eq, sql } from "drizzle-orm";
 import * as z from "zod";
 import { type Caller, may } from "../access/caller";
-import { asJson, commitBatch, type Guard, queryRows, type Statement } from "../db/client";
+import { asJson, commitBatch, type Guard, queryEach, queryRows, type Statement } from "../db/client";
 import { commits, refs, repos } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
@@ -353,9 +353,10 @@ export async function linkable(
   repo: Repository,
   digests: readonly Sha256[],
 ): Promise<Map<Sha256, Linkable>> {
-  const rows = await queryRows(
-    caller.platform.db,
-    HolderRow,
+  // Whoever is told that the repository holds bytes will commit them: those holdings are not idle from now on.
+  const rows = await queryEach(caller.platform.db, HolderRow, [
+    sql`update repo_contents set idle_since = null
+      where idle_since is not null and repo_id = ${repo.id} and sha256 in (select value from json_each(${asJson(digests)}))`,
     sql`select j.value as sha256, (select json_group_array(json_object('own', own, 'ownerId', owner_id, 'private', private, 'state', state,
           'fileId', file_id, 'size', size)) from (
         select h.repo_id = ${repo.id} as own, r.owner_id, r.private, h.state, h.file_id, coalesce(f.size, k.size) as size
@@ -364,9 +365,9 @@ export async function linkable(
           where h.sha256 = j.value and (h.repo_id = ${repo.id} or (h.state = 'verified' and (r.private = 0 or r.owner_id in (${ownersOf(caller)}))))
           order by own desc, r.private limit 4)) as holders
       from json_each(${asJson(digests)}) j`,
-  );
+  ]);
   const found = new Map<Sha256, Linkable>();
-  for (const { sha256, holders } of rows) {
+  for (const { sha256, holders } of rows.flat()) {
     const usable = Holders.parse(JSON.parse(holders)).find(
       (one) =>
         one.state !== "mismatched" &&

@@ -32,9 +32,9 @@ export function r2BlobStore(bucket: R2Bucket): BlobStore {
     async delete(keys) {
       for (let i = 0; i < keys.length; i += DELETE_BATCH) await bucket.delete(keys.slice(i, i + DELETE_BATCH));
     },
-    async list(prefix, after) {
-      const page = await bucket.list(after === undefined ? { prefix } : { prefix, startAfter: after });
-      return page.objects.map((object) => object.key);
+    async list(after) {
+      const page = await bucket.list(after === undefined ? {} : { startAfter: after });
+      return page.objects.map(({ key, uploaded }) => ({ key, storedAt: uploaded.getTime() }));
     },
   };
 }

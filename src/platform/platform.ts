@@ -37,8 +37,8 @@ export type BlobStore = {
   /** Of the whole object in bytes; null when there is no such object. */
   size(key: string): Promise<number | null>;
   delete(keys: readonly string[]): Promise<void>;
-  /** Up to 1000 keys, in order, from `after` on. */
-  list(prefix: string, after?: string): Promise<string[]>;
+  /** Up to 1000 objects in the order of their keys, from `after` on. Times are milliseconds since 1970. */
+  list(after?: string): Promise<{ readonly key: string; readonly storedAt: number }[]>;
 };
 
 /** One audited fact, as `events/` writes it. */
