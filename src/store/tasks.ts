@@ -9,6 +9,10 @@ import type { Platform } from "../platform/platform";
 /** Hash a Xet file, to learn whether its claims are true. */
 export const verifyTask = (fileId: number, now: number): Statement => task("verify", [String(fileId)], now);
 
+/** The same for all Xet files whose ids a query selects. */
+export const verifyTasks = (fileIds: SQL, now: number): Statement =>
+  sql`insert or ignore into storage_tasks (kind, subject, due_at, created_at) select 'verify', *, ${now}, ${now} from (${fileIds})`;
+
 /** Bring contents that a repository holds as segments into xorbs. */
 export const ingestTask = (repoId: string, digests: readonly Sha256[], now: number): Statement =>
   task(
@@ -93,64 +97,62 @@ async function takeTask(platform: Platform): Promise<TaskRow | undefined> {
   return row;
 }
 
-/** Another runner finished the step first. */
-class Overtaken extends HubError {
+/** What a step saw has changed: its result is dropped, and the step runs again on what is there now. For guards. */
+export class Stale extends HubError {
   constructor() {
     super("internal");
   }
 }
+
+type Ending = StepEnd | { readonly kind: "again" } | { readonly kind: "failed"; readonly problem: string };
 
 async function runStep(platform: Platform, row: TaskRow, step: Step): Promise<void> {
   try {
     const progress: unknown = row.progress === null ? null : JSON.parse(row.progress);
     await endStep(platform, row, await step(platform, { subject: row.subject, progress }));
   } catch (error) {
-    if (error instanceof Overtaken) return;
     const problem = error instanceof Error ? error.message : String(error);
-    console.error(
-      JSON.stringify({
-        level: "error",
-        msg: "storage task",
-        kind: row.kind,
-        subject: row.subject,
-        attempts: row.attempts + 1,
-        problem,
-        stack: error instanceof Error ? error.stack : undefined,
-      }),
-    );
-    await endStep(platform, row, { kind: "failed", problem }).catch((late: unknown) => {
-      if (!(late instanceof Overtaken)) throw late;
+    if (!(error instanceof Stale)) logFailure(row, error, problem);
+    const ending: Ending = error instanceof Stale ? { kind: "again" } : { kind: "failed", problem };
+    await endStep(platform, row, ending).catch((late: unknown) => {
+      // Another runner has taken the task further: it is not this one's any more.
+      if (!(late instanceof Stale)) throw late;
     });
   }
+}
+
+function logFailure(row: TaskRow, error: unknown, problem: string): void {
+  console.error(
+    JSON.stringify({
+      level: "error",
+      msg: "storage task",
+      kind: row.kind,
+      subject: row.subject,
+      attempts: row.attempts + 1,
+      problem,
+      stack: error instanceof Error ? error.stack : undefined,
+    }),
+  );
 }
 
 /**
  * Commit point of a step: what it did and its progress in one batch, guarded by the progress it began with. Of two runners that
  * did the same step, the slower one's is lost.
  */
-async function endStep(
-  platform: Platform,
-  row: TaskRow,
-  end: StepEnd | { readonly kind: "failed"; readonly problem: string },
-): Promise<void> {
-  const now = platform.now();
+async function endStep(platform: Platform, row: TaskRow, end: Ending): Promise<void> {
   const mine: Guard = {
     holds: sql`exists (select 1 from storage_tasks where kind = ${row.kind} and subject = ${row.subject}
       and progress is ${row.progress} and attempts = ${row.attempts})`,
-    otherwise: () => new Overtaken(),
+    otherwise: () => new Stale(),
   };
-  const guards = end.kind === "failed" ? [] : (end.guards ?? []);
-  const statements = end.kind === "failed" ? [] : (end.statements ?? []);
-  await commitBatch(platform.db, [mine, ...guards], [...statements, nextState(row, end, now)]);
+  const { guards = [], statements = [] } = end.kind === "failed" || end.kind === "again" ? {} : end;
+  await commitBatch(platform.db, [mine, ...guards], [...statements, nextState(row, end, platform.now())]);
 }
 
-function nextState(
-  { kind, subject, attempts }: TaskRow,
-  end: StepEnd | { readonly kind: "failed"; readonly problem: string },
-  now: number,
-): Statement {
+function nextState({ kind, subject, attempts }: TaskRow, end: Ending, now: number): Statement {
   const mine = sql`kind = ${kind} and subject = ${subject}`;
   if (end.kind === "done") return sql`delete from storage_tasks where ${mine}`;
+  if (end.kind === "again") return sql`update storage_tasks set due_at = ${now} where ${mine}`;
   // Due now, behind all that wait longer: a small file does not wait for the end of a large one.
   if (end.kind === "continue")
     return sql`update storage_tasks set progress = ${end.progress}, due_at = ${now} where ${mine}`;
