@@ -19,6 +19,8 @@ try {
     bundle: true,
     format: "esm",
     platform: "node",
+    // The document needs no codec to run.
+    loader: { ".wasm": "empty" },
     outfile: bundle,
   });
   const module: { default: unknown } = await import(pathToFileURL(bundle).href);
