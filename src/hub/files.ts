@@ -3,7 +3,7 @@ import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, queryRows } from "../db/client";
 import { HubError } from "../errors";
-import { type GitId, parseSha256, type Sha256 } from "../ids";
+import { type GitId, parseSha256, parseXetHash, type Sha256, type XetHash } from "../ids";
 import type { Db, Platform } from "../platform/platform";
 import { HeldColumn, type Holding, heldContent, readContent, type Source, usable } from "../store/contents";
 import { readAll } from "../streams/chunks";
@@ -18,6 +18,8 @@ export type Entry =
       readonly sha256: Sha256;
       readonly size: number;
       readonly lfs: boolean;
+      /** Where its bytes are kept as a Xet file that readers may have. */
+      readonly xetHash: XetHash | null;
     };
 
 /** Directories on the way to the cursor come before it and count towards the recursion's limit: at most one a level. */
@@ -33,13 +35,22 @@ const EntryRow = z.object({
     .nullable(),
   size: z.number(),
   lfs: z.number(),
+  xet_hash: z
+    .string()
+    .transform((text) => parseXetHash(text, "hash"))
+    .nullable(),
 });
+
+/** SQL for the Xet hash of the file `e` of a listing; null where it is kept otherwise, or turned out to be another file. */
+const xetHashOf = (repoId: string): SQL => sql`(
+  select f.hash from repo_contents h join xet_files f on f.id = h.file_id
+    where h.repo_id = ${repoId} and h.sha256 = e.sha256 and h.state <> 'mismatched' and e.lfs) as xet_hash`;
 
 function entryOf(row: z.output<typeof EntryRow>): Entry {
   const { path, id } = row;
   return row.kind === "directory" || row.sha256 === null
     ? { kind: "directory", path, id }
-    : { kind: "file", path, id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1 };
+    : { kind: "file", path, id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1, xetHash: row.xet_hash };
 }
 
 export type TreePage = {
@@ -88,7 +99,8 @@ export async function listTree(db: Db, snapshot: Snapshot, page: TreePage): Prom
             : sql``
         }
         order by 1 limit ${page.limit + MAX_DEPTH})
-      select 1 as found, l.* from base b left join (select * from listed where path > ${after} limit ${page.limit}) l on 1 = 1`,
+      select 1 as found, l.* from base b
+        left join (select e.*, ${xetHashOf(repoId)} from listed e where e.path > ${after} limit ${page.limit}) l on 1 = 1`,
   );
   if (rows.length === 0) throw new EntryNotFound(snapshot, page.path);
   return rows.flatMap((row) => (row.path === undefined || row.path === null ? [] : [entryOf(EntryRow.parse(row))]));
@@ -109,7 +121,7 @@ export async function listFiles(
         select l.path || '/' || e.name, e.kind, e.id, e.sha256, e.size, e.lfs
           from listed l join tree_entries e on e.repo_id = ${snapshot.repo.id} and e.tree = l.id where l.kind = 'directory'
         order by 1)
-      select * from listed where kind = 'file' limit ${limit}`,
+      select e.*, ${xetHashOf(snapshot.repo.id)} from listed e where e.kind = 'file' limit ${limit}`,
   );
   return rows.map(entryOf).filter((entry) => entry.kind === "file");
 }
@@ -128,7 +140,8 @@ export async function findEntries(db: Db, snapshot: Snapshot, paths: readonly st
         select w.path, w.segments, w.depth, w.level + 1, e.kind, e.id, e.sha256, e.size, e.lfs
           from walk w join tree_entries e on e.repo_id = ${snapshot.repo.id} and e.tree = w.id and e.name = json_extract(w.segments, '$[' || w.level || ']')
           where w.kind = 'directory' and w.level < w.depth)
-      select path, kind, id, sha256, size, lfs from walk where level = depth and level > 0 order by path`,
+      select e.path, e.kind, e.id, e.sha256, e.size, e.lfs, ${xetHashOf(snapshot.repo.id)}
+        from walk e where e.level = e.depth and e.level > 0 order by e.path`,
   );
   return rows.map(entryOf);
 }
@@ -140,7 +153,7 @@ const MAX_TEXT_BYTES = 4 * 1024 * 1024;
 export async function readTextFile(
   platform: Platform,
   repo: Pick<Snapshot["repo"], "id">,
-  entry: Entry | undefined,
+  entry: Entry | Omit<Extract<Entry, { kind: "file" }>, "xetHash"> | undefined,
 ): Promise<string> {
   if (entry?.kind !== "file" || entry.size > MAX_TEXT_BYTES) return "";
   const { path, sha256, size } = entry;
@@ -167,7 +180,7 @@ export type StoredFile = {
   readonly holding: Holding;
 };
 
-const StoredRow = EntryRow.omit({ path: true, kind: true }).extend({
+const StoredRow = EntryRow.omit({ path: true, kind: true, xet_hash: true }).extend({
   n: z.number(),
   sha256: z.string().transform((text) => parseSha256(text, "sha256")),
   content: HeldColumn.nullable(),

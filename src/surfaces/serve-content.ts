@@ -1,6 +1,6 @@
 // Answers a GET or HEAD of stored bytes by RFC 9110: ranges, If-Range, conditional requests.
 import { HubError } from "../errors";
-import type { Platform } from "../platform/platform";
+import type { ByteRange, Platform } from "../platform/platform";
 import { type Readable, readContent } from "../store/contents";
 import { contentRange, selectRange } from "../streams/ranges";
 
@@ -9,6 +9,22 @@ export type ContentAnswer = {
   readonly etag: string;
   readonly headers: Record<string, string>;
 };
+
+/**
+ * The bytes that a request will probably be answered with, said before the file and its size are known, so that what reading them
+ * takes can be looked up with it; undefined where that can't be said, or nothing will be read.
+ */
+export function likelySpan({ method, headers }: Request): ByteRange | undefined {
+  if (method !== "GET") return undefined;
+  const range = headers.get("range");
+  if (range === null) return { offset: 0, length: Number.MAX_SAFE_INTEGER };
+  const [, first, last] = /^bytes=([0-9]{1,15})-([0-9]{0,15})$/.exec(range) ?? [];
+  // With If-Range the answer may be all of the file after all.
+  if (first === undefined || headers.has("if-range")) return undefined;
+  const offset = Number(first);
+  const end = last === undefined || last === "" ? Number.MAX_SAFE_INTEGER : Number(last) + 1;
+  return end > offset ? { offset, length: end - offset } : undefined;
+}
 
 /** @throws range_not_satisfiable */
 export async function serveContent(

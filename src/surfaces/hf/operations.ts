@@ -4,7 +4,7 @@ import type { Caller } from "../../access/caller";
 import { HubError } from "../../errors";
 import { withTracked } from "../../hub/attributes";
 import { type Linkable, lfsEntry, linkable, storeFiles } from "../../hub/commits";
-import { type Entry, findEntries, readTextFile } from "../../hub/files";
+import { findEntries, readTextFile } from "../../hub/files";
 import { findFile, type Snapshot } from "../../hub/repositories";
 import type { Change, NewFile } from "../../hub/tree-edit";
 import { parseFilePath, parseRevision, parseSha256, type Sha256 } from "../../ids";
@@ -217,7 +217,7 @@ async function trackLfs(caller: Caller, snapshot: Snapshot, changes: Change[]): 
   const sent = changes[at];
   if (sent !== undefined && sent.kind !== "put") return changes;
   const [known] = await findEntries(platform.db, snapshot, [".gitattributes"]);
-  const current: Entry | undefined = sent === undefined ? known : { ...sent.file, path: ".gitattributes" };
+  const current = sent === undefined ? known : { ...sent.file, path: ".gitattributes" };
   const text = withTracked(await readTextFile(platform, snapshot.repo, current), lfsPaths);
   if (text === null) return changes;
   const [file] = await storeFiles(caller.platform, [new TextEncoder().encode(text)]);

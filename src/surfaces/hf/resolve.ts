@@ -5,29 +5,46 @@ import { noteDownload } from "../../hub/downloads";
 import { findFile } from "../../hub/repositories";
 import { isFullCommitId, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
-import { serveContent } from "../serve-content";
-import { API_TYPES, type Ctx, callerOf, repoIdOf, revisionAndFile, WEB_PREFIX } from "./request";
+import { likelySpan, serveContent } from "../serve-content";
+import { reconstructionUrl, tokenUrl, xetFileHeaders } from "../xet/connection";
+import { API_TYPES, type Ctx, callerOf, originOf, repoIdOf, revisionAndFile, WEB_PREFIX } from "./request";
+
+/** What the JavaScript client asks for, instead of the file, when it could take it by its parts. */
+const XET_FILE_INFO = "application/vnd.xet-fileinfo+json";
 
 async function resolve(c: Ctx, type: RepoType) {
   const caller = callerOf(c);
   const { platform } = caller;
   const { revision, path } = revisionAndFile(c);
-  const file = await findFile(caller, repoIdOf(c, type), revision, path, "download");
+  const file = await findFile(caller, repoIdOf(c, type), revision, path, "download", likelySpan(c.req.raw));
   const { repo, commit } = file.snapshot;
   const etag = `"${file.lfs ? file.sha256 : file.id}"`;
   const name = path.slice(path.lastIndexOf("/") + 1);
+  const ofFile: Record<string, string> = {
+    "x-repo-commit": commit,
+    "x-linked-etag": etag,
+    "x-linked-size": String(file.size),
+    "cache-control": `${repo.private ? "private" : "public"}, no-transform, ${isFullCommitId(revision) ? "max-age=31536000, immutable" : "no-cache"}`,
+    vary: "authorization",
+  };
+  if (file.lfs && file.source.kind === "xet") {
+    const { hash } = file.source;
+    const origin = originOf(c);
+    Object.assign(ofFile, xetFileHeaders(origin, { repo, commit, hash }), { vary: "accept, authorization" });
+    if (c.req.header("accept")?.includes(XET_FILE_INFO) === true) {
+      const refreshUrl = tokenUrl(origin, repo, "read", commit);
+      const info = { hash, size: file.size, etag, refreshUrl, reconstructionUrl: reconstructionUrl(origin, hash) };
+      return c.body(JSON.stringify(info), 200, { ...ofFile, "content-type": XET_FILE_INFO });
+    }
+  }
   const response = await serveContent(c.req.raw, platform, file, {
     etag,
     headers: {
-      "x-repo-commit": commit,
-      "x-linked-etag": etag,
-      "x-linked-size": String(file.size),
-      "cache-control": `${repo.private ? "private" : "public"}, no-transform, ${isFullCommitId(revision) ? "max-age=31536000, immutable" : "no-cache"}`,
+      ...ofFile,
       "content-type": "application/octet-stream",
       "content-disposition": disposition(name),
       "content-security-policy": "default-src 'none'; sandbox",
       "x-content-type-options": "nosniff",
-      vary: "authorization",
     },
   });
   if (c.req.method === "GET" && response.ok) noteDownload(caller, repo, { commit, path, sha256: file.sha256 });

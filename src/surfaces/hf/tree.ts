@@ -29,9 +29,9 @@ const MAX_PATHS = 1000;
 
 function entryJson(entry: Entry) {
   if (entry.kind === "directory") return { type: "directory", path: entry.path, oid: entry.id, size: 0 };
-  const { path, id, size, sha256 } = entry;
+  const { path, id, size, sha256, xetHash } = entry;
   const lfs = entry.lfs ? { lfs: { oid: sha256, size, pointerSize: encodeLfsPointer({ sha256, size }).length } } : {};
-  return { type: "file", path, oid: id, size, ...lfs };
+  return { type: "file", path, oid: id, size, ...lfs, ...(xetHash === null ? {} : { xetHash }) };
 }
 
 async function tree(c: Ctx, type: RepoType) {

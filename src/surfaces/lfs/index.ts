@@ -3,10 +3,10 @@ import { Hono } from "hono";
 import * as z from "zod";
 import { authorize } from "../../access/caller";
 import { HubError } from "../../errors";
-import { linkable } from "../../hub/commits";
+import { type Linkable, linkable } from "../../hub/commits";
 import { findHeldContent, noteDownload } from "../../hub/downloads";
-import { findRepo, repoName, targetOf } from "../../hub/repositories";
-import { parseRepoId, parseSha256, type RepoType } from "../../ids";
+import { findRepo, type Repository, repoName, targetOf } from "../../hub/repositories";
+import { parseRepoId, parseSha256, type RepoType, type Sha256 } from "../../ids";
 import {
   completeUpload,
   openUploads,
@@ -17,7 +17,8 @@ import {
 } from "../../store/uploads";
 import type { AppEnv } from "../app-env";
 import { type Ctx, callerOf, jsonBody, originOf, WEB_PREFIX } from "../hf/request";
-import { serveContent } from "../serve-content";
+import { likelySpan, serveContent } from "../serve-content";
+import { connect, connectionHeaders, tokenUrl } from "../xet/connection";
 
 const MEDIA_TYPE = "application/vnd.git-lfs+json";
 
@@ -64,6 +65,8 @@ async function batch(c: Ctx, type: RepoType): Promise<Response> {
     });
   }
   authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+  if (body.transfers.includes("xet"))
+    return json({ transfer: "xet", objects: await xetUploads(c, repo, objects, held) });
   const canSplit = body.transfers.includes("multipart");
   const wanted = objects.filter(({ sha256 }) => !held.has(sha256));
   const uploads = await openUploads(caller.platform, { repoId: repo.id }, wanted, !canSplit);
@@ -78,6 +81,22 @@ async function batch(c: Ctx, type: RepoType): Promise<Response> {
     }),
   );
   return json({ transfer: canSplit ? "multipart" : "basic", objects: answered });
+}
+
+/** One token for all of them: what is missing is uploaded by its parts, and told by the shard. */
+async function xetUploads(
+  c: Ctx,
+  repo: Repository,
+  objects: readonly { readonly sha256: Sha256; readonly size: number }[],
+  held: ReadonlyMap<Sha256, Linkable>,
+) {
+  const href = tokenUrl(originOf(c), repo, "write");
+  const connection = connectionHeaders(await connect(callerOf(c), originOf(c), repo, true));
+  const upload = { href, header: { ...connection, "X-Xet-Session-Id": crypto.randomUUID() } };
+  return objects.map(({ sha256, size }) => {
+    const known = held.get(sha256);
+    return known === undefined ? { oid: sha256, size, actions: { upload } } : sizeChecked(sha256, size, known.size);
+  });
 }
 
 const base = (c: Ctx, type: RepoType, name: string): string => `${originOf(c)}/${WEB_PREFIX[type]}${name}.git/info/lfs`;
@@ -120,7 +139,7 @@ async function download(c: Ctx, type: RepoType): Promise<Response> {
   const caller = callerOf(c);
   const repo = await repoOf(c, type);
   const sha256 = parseSha256(c.req.param("oid") ?? "", "oid");
-  const content = await findHeldContent(caller, repo, sha256);
+  const content = await findHeldContent(caller, repo, sha256, likelySpan(c.req.raw));
   const response = await serveContent(c.req.raw, caller.platform, content, {
     etag: `"${sha256}"`,
     headers: { "content-type": "application/octet-stream", "x-content-type-options": "nosniff", vary: "authorization" },
