@@ -8,6 +8,7 @@ import { allowedEvent, eventStatement } from "../events/trail";
 import { type RepoId, sortableId } from "../ids";
 import { findAccount } from "./accounts";
 import { type FirstFile, initialCommit } from "./commits";
+import { forgetRepository } from "./nearby";
 import { findRepo, MAIN, type Repository, repoName, targetOf } from "./repositories";
 
 export type NewRepo = {
@@ -76,6 +77,8 @@ export async function setVisibility(caller: Caller, id: RepoId, isPrivate: boole
   const { platform } = caller;
   const repo = await findRepo(caller, id);
   authorize(caller, { action: "repo.delete", repo }, targetOf(repo));
+  // Before the change, so that no crash lies between: who asks meanwhile only takes the longer way.
+  await forgetRepository(platform, id);
   await commitBatch(
     platform.db,
     [],
@@ -100,6 +103,8 @@ export async function deleteRepo(caller: Caller, id: RepoId): Promise<void> {
   const repo = await findRepo(caller, id);
   authorize(caller, { action: "repo.delete", repo }, targetOf(repo));
   const { db } = platform;
+  // Before the change, so that no crash lies between: who asks meanwhile only takes the longer way.
+  await forgetRepository(platform, id);
   await commitBatch(
     db,
     [],
