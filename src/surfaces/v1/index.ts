@@ -1,6 +1,7 @@
 // The hub's own API: JSON in and out, described by the OpenAPI document that it serves.
 import { HubError } from "../../errors";
 import { audit } from "./audit";
+import { collection } from "./collection";
 import { identities } from "./identities";
 import { jobWork } from "./job-work";
 import { jobs } from "./jobs";
@@ -15,6 +16,7 @@ v1.route("/", jobs);
 v1.route("/", jobWork);
 v1.route("/", models);
 v1.route("/", audit);
+v1.route("/", collection);
 
 /** What the document says of the API as a whole. */
 export const document = {
@@ -23,7 +25,7 @@ export const document = {
     title: "OWM Hub",
     version: "1",
     description:
-      "Jobs, evaluations, lineage, identities and the audit trail of the hub. Repositories and files are reached by the Hugging Face Hub protocol. " +
+      "Jobs, evaluations, lineage, identities, the audit trail and the storage of the hub. Repositories and files are reached by the Hugging Face Hub protocol. " +
       "Authenticate with `Authorization: Bearer hf_…`.",
     license: { name: "Apache-2.0", identifier: "Apache-2.0" },
   },

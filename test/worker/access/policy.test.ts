@@ -163,6 +163,7 @@ const TABLE: [string, Request, Name[]][] = [
   ["create a token of one's own", { action: "token.create" }, canAdminToken(SIGNED_IN)],
   ["manage members", { action: "org.manage", orgId: ORG }, ["manager", "administrator", "the hub"]],
   ["create accounts", { action: "account.create" }, ["administrator", "the hub"]],
+  ["collect garbage", { action: "storage.collect" }, ["administrator", "the hub"]],
   ["create tokens for others", { action: "account.token.create" }, ["administrator", "the hub"]],
 ];
 
