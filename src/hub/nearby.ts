@@ -147,8 +147,9 @@ export async function findFileNearby(
   purpose: Purpose,
   span?: ByteRange,
 ): Promise<NearbyFile> {
-  if (!isFullCommitId(revision)) return findFile(caller, id, revision, path, purpose, span);
   const { platform } = caller;
+  if (!isFullCommitId(revision) || !platform.config.edgeCache)
+    return findFile(caller, id, revision, path, purpose, span);
   const { repo, mayNote } = await openRepository(caller, id, purpose);
   const keyIn = (repoId: string): string => `files/${repoId}/${revision}/${encodeURIComponent(path)}`;
   const lookUp = async (): Promise<LocatedFile> => {

@@ -8,6 +8,8 @@ export type ContentAnswer = {
   /** Strong, quoted. */
   readonly etag: string;
   readonly headers: Record<string, string>;
+  /** Where the bytes come from; from where they are kept unless given. */
+  readonly read?: (range: ByteRange) => Promise<ReadableStream<Uint8Array>>;
 };
 
 /**
@@ -34,7 +36,7 @@ export async function serveContent(
   answer: ContentAnswer,
 ): Promise<Response> {
   const headers = new Headers({ ...answer.headers, etag: answer.etag, "accept-ranges": "bytes" });
-  if (matches(request.headers.get("if-none-match"), answer.etag)) return new Response(null, { status: 304, headers });
+  if (isKnown(request, answer.etag)) return new Response(null, { status: 304, headers });
   const range = selectRange(request.headers, content.size, { etag: answer.etag });
   // The JavaScript client learns a file's size by asking for its first byte, which an empty file has not: a server may ignore
   // a range (RFC 9110 §14.2), and in a 200 Content-Range says nothing more than that size.
@@ -49,9 +51,12 @@ export async function serveContent(
   if (range.kind === "range") headers.set("content-range", contentRange(range, content.size));
   const status = range.kind === "range" ? 206 : 200;
   if (request.method === "HEAD") return new Response(null, { status, headers });
-  return new Response(await readContent(platform, content, span), { status, headers });
+  const read = answer.read ?? ((range) => readContent(platform, content, range));
+  return new Response(await read(span), { status, headers });
 }
 
-function matches(header: string | null, etag: string): boolean {
+/** Whether the client has this version already. */
+export function isKnown(request: Request, etag: string): boolean {
+  const header = request.headers.get("if-none-match");
   return header?.split(",").some((one) => one.trim().replace(/^W\//, "") === etag || one.trim() === "*") ?? false;
 }

@@ -2,10 +2,12 @@
 import { Hono } from "hono";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
 import { noteDownload } from "../../hub/downloads";
-import { findFile } from "../../hub/repositories";
+import { findFileNearby, type NearbyFile, readFileNearby } from "../../hub/nearby";
 import { isFullCommitId, type RepoType } from "../../ids";
+import { directUrl } from "../../store/delivery";
+import { SMALL_BYTES } from "../../store/public-cache";
 import type { AppEnv } from "../app-env";
-import { likelySpan, serveContent } from "../serve-content";
+import { isKnown, likelySpan, serveContent } from "../serve-content";
 import { reconstructionUrl, tokenUrl, xetFileHeaders } from "../xet/connection";
 import { API_TYPES, type Ctx, callerOf, originOf, repoIdOf, revisionAndFile, WEB_PREFIX } from "./request";
 
@@ -16,7 +18,7 @@ async function resolve(c: Ctx, type: RepoType) {
   const caller = callerOf(c);
   const { platform } = caller;
   const { revision, path } = revisionAndFile(c);
-  const file = await findFile(caller, repoIdOf(c, type), revision, path, "download", likelySpan(c.req.raw));
+  const file = await findFileNearby(caller, repoIdOf(c, type), revision, path, "download", likelySpan(c.req.raw));
   const { repo, commit } = file.snapshot;
   const etag = `"${file.lfs ? file.sha256 : file.id}"`;
   const name = path.slice(path.lastIndexOf("/") + 1);
@@ -37,8 +39,15 @@ async function resolve(c: Ctx, type: RepoType) {
       return c.body(JSON.stringify(info), 200, { ...ofFile, "content-type": XET_FILE_INFO });
     }
   }
+  const elsewhere = isKnown(c.req.raw, etag) ? null : await elsewhereUrl(c, file, disposition(name));
+  if (elsewhere !== null) {
+    noteDownload(caller, repo, { commit, path, sha256: file.sha256 });
+    // The address is good for an hour, and only for who may read the file now.
+    return c.body(null, 302, { ...ofFile, etag, location: elsewhere, "cache-control": "private, no-store" });
+  }
   const response = await serveContent(c.req.raw, platform, file, {
     etag,
+    read: (range) => readFileNearby(platform, file, range),
     headers: {
       ...ofFile,
       "content-type": "application/octet-stream",
@@ -51,6 +60,23 @@ async function resolve(c: Ctx, type: RepoType) {
   return response;
 }
 
+/**
+ * Where else the whole file can be had: a single object on another host, if the hub has one. Small files are not worth the second
+ * request; HEAD stays here, as clients read its headers from the last answer, and follow redirects to the same host.
+ */
+async function elsewhereUrl(c: Ctx, file: NearbyFile, filename: string): Promise<string | null> {
+  const { source, size, snapshot } = file;
+  const [only, ...more] = source.kind === "segments" ? source.segments : [];
+  if (c.req.method !== "GET" || size <= SMALL_BYTES || only === undefined || more.length > 0) return null;
+  const url = await directUrl(callerOf(c).platform, {
+    key: only.key,
+    bytes: { start: 0, end: size },
+    public: !snapshot.repo.private,
+    disposition: filename,
+  });
+  return url === null || new URL(url).hostname === new URL(c.req.url).hostname ? null : url;
+}
+
 /** RFC 6266, with the plain form for clients that know no other; the trailing semicolon is what one of them looks for. */
 function disposition(name: string): string {
   const plain = name.replace(/[^\x20-\x7e]|["\\]/g, "_");
@@ -60,8 +86,9 @@ function disposition(name: string): string {
 /** The git blob as stored: an LFS file's pointer. */
 async function raw(c: Ctx, type: RepoType) {
   const caller = callerOf(c);
+  const { platform } = caller;
   const { revision, path } = revisionAndFile(c);
-  const file = await findFile(caller, repoIdOf(c, type), revision, path, "download");
+  const file = await findFileNearby(caller, repoIdOf(c, type), revision, path, "download", likelySpan(c.req.raw));
   const headers = {
     "x-repo-commit": file.snapshot.commit,
     "content-type": "text/plain; charset=utf-8",
@@ -71,7 +98,11 @@ async function raw(c: Ctx, type: RepoType) {
   };
   if (!file.lfs) {
     const { repo, commit } = file.snapshot;
-    const response = await serveContent(c.req.raw, caller.platform, file, { etag: `"${file.id}"`, headers });
+    const response = await serveContent(c.req.raw, platform, file, {
+      etag: `"${file.id}"`,
+      headers,
+      read: (range) => readFileNearby(platform, file, range),
+    });
     if (c.req.method === "GET" && response.ok) noteDownload(caller, repo, { commit, path, sha256: file.sha256 });
     return response;
   }

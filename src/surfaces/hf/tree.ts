@@ -3,7 +3,8 @@ import { Hono } from "hono";
 import * as z from "zod";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
 import { listCommits } from "../../hub/commits";
-import { type Entry, findEntries, listTree } from "../../hub/files";
+import { type Entry, findEntries } from "../../hub/files";
+import { listTreeNearby } from "../../hub/nearby";
 import { listRefs } from "../../hub/refs";
 import { findRepo, findSnapshot } from "../../hub/repositories";
 import type { RepoType } from "../../ids";
@@ -36,10 +37,9 @@ function entryJson(entry: Entry) {
 
 async function tree(c: Ctx, type: RepoType) {
   const { revision, path } = revisionAndPath(c);
-  const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
   const limit = limitOf(c, TREE_PAGE);
   const cursor = c.req.query("cursor");
-  const entries = await listTree(callerOf(c).platform.db, snapshot, {
+  const entries = await listTreeNearby(callerOf(c), repoIdOf(c, type), revision, {
     path,
     recursive: flag(c, "recursive"),
     limit: limit + 1,
