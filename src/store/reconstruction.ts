@@ -51,7 +51,7 @@ export async function reconstruct(
       });
     terms.push(...page);
   }
-  const clipped = await clipEnds(platform, terms, span);
+  const clipped = await fromOneCopy(platform, await clipEnds(platform, terms, span));
   return {
     offsetIntoFirstRange: offset - (clipped[0]?.offset ?? offset),
     terms: clipped,
@@ -80,7 +80,26 @@ async function clipEnds(
   return [...ends.slice(0, 1), ...rest, ...ends.slice(1)];
 }
 
-/** The chunk ranges of each xorb, those that touch or overlap joined. A file names one stored copy of a xorb. */
+/**
+ * Clients know a xorb by its hash and a range by its first chunk: where a file names two stored copies of one xorb, which may be
+ * packed differently, all is taken from the first.
+ */
+async function fromOneCopy({ blobs }: Pick<Platform, "blobs">, terms: readonly Term[]): Promise<readonly Term[]> {
+  const copies = new Map<XetHash, Term["xorb"]>();
+  const result: Term[] = [];
+  for (const term of terms) {
+    const { hash, id } = term.xorb;
+    const xorb = copies.get(hash) ?? term.xorb;
+    copies.set(hash, xorb);
+    const { start, end } = term.chunks;
+    result.push(
+      xorb.id === id ? term : { ...term, xorb, bytes: (await loadIndex(blobs, xorb)).packedRange(start, end) },
+    );
+  }
+  return result;
+}
+
+/** The chunk ranges of each xorb, those that touch or overlap joined. */
 const fetchesOf = (terms: readonly Term[]): Fetch[] =>
   [...Map.groupBy(terms, ({ xorb }) => xorb.id).values()].flatMap(joined);
 

@@ -164,6 +164,29 @@ describe("a reconstruction", () => {
     expect(fetches).toEqual([at(a, 0, 3), at(a, 4, 7), at(b, 0, 1)]);
   });
 
+  it("takes two stored copies of one xorb for one, however differently they are packed", async () => {
+    const bytes = [1, 2, 3].map((seed) => randomBytes(seed, 500));
+    const plain = remember(
+      await storeXorb(
+        platform,
+        bytes.map((one) => ({ bytes: one, scheme: 0 })),
+      ),
+    );
+    await platform.db.run(sql`update xorbs set scope = 'somebody' where id = ${plain.id}`);
+    const packed = await storeXorb(
+      platform,
+      bytes.map((one) => ({ bytes: one, scheme: 1 })),
+    );
+    expect(packed.hash).toBe(plain.hash);
+    const file = await storeFile(platform, [
+      [plain, 0, 2],
+      [packed, 0, 3],
+    ]);
+    await check(file, { offset: 0, length: file.size });
+    const { fetches } = await reconstruct(platform, file, null);
+    expect(fetches.map(({ xorb, chunks }) => [xorb.id, chunks])).toEqual([[plain.id, { start: 0, end: 3 }]]);
+  });
+
   it("speaks the field names of both versions, with both ends of byte ranges included", async () => {
     const xorb = await plainXorb(1, [100, 100, 100]);
     const file = await storeFile(platform, [[xorb, 0, 3]]);
