@@ -51,12 +51,14 @@ export class ShardReader {
   /** A view of at most `length` of the bytes that are there, or undefined at the end. */
   async #part(length: number): Promise<Uint8Array | undefined> {
     while (this.#at === this.#piece.length) {
+      // Forgotten first: asking for the next piece may take the memory of this one away, and its length with it.
+      this.#piece = new Uint8Array();
+      this.#at = 0;
       const piece = await this.#next();
       if (piece === undefined) return undefined;
       this.#received += piece.length;
       if (this.#received > MAX_SHARD_BYTES) rejectShard("too_large", `has more than ${MAX_SHARD_BYTES} bytes`);
       this.#piece = piece;
-      this.#at = 0;
     }
     const part = this.#piece.subarray(this.#at, this.#at + length);
     this.#at += part.length;
