@@ -38,6 +38,17 @@ type Fault =
   | { readonly kind: "answer"; readonly status: number }
   | { readonly kind: "repeat"; readonly seen: (statuses: readonly number[]) => void };
 
+/** A request that was answered; bytes are those of the bodies, as far as they have come. */
+export type Passed = {
+  readonly method: string;
+  readonly path: string;
+  readonly status: number;
+  readonly sent: number;
+  readonly received: number;
+};
+
+type Count = { bytes: number };
+
 type Rule = { readonly match: Match; skip: number; left: number; readonly fault: Fault };
 
 const MAX_KEPT_BODY = 1024 * 1024;
@@ -52,23 +63,26 @@ export class FaultyNetwork {
   #rules: Rule[] = [];
   readonly #releases = new Set<() => void>();
   /** Every request that was answered, in order. */
-  log: { readonly method: string; readonly path: string; readonly status: number }[] = [];
+  log: Passed[] = [];
+  readonly #passesHost: boolean;
 
-  private constructor(server: Server, port: number) {
+  private constructor(server: Server, port: number, passesHost: boolean) {
     this.#server = server;
+    this.#passesHost = passesHost;
     this.url = `http://${HOST}:${port}`;
     server.on("request", (request, response) => {
       this.#serve(request, response).catch(() => cut(request, response));
     });
   }
 
-  static async start(): Promise<FaultyNetwork> {
+  /** With `passHost` the service takes this for its own address, and the links that it hands out lead through here too. */
+  static async start({ passHost = false } = {}): Promise<FaultyNetwork> {
     const server = createServer({ requestTimeout: 0, headersTimeout: 0, keepAliveTimeout: 1000 });
     server.listen(0, HOST);
     await once(server, "listening");
     const address = server.address();
     if (address === null || typeof address === "string") throw new Error("a TCP server has a numeric port");
-    return new FaultyNetwork(server, address.port);
+    return new FaultyNetwork(server, address.port, passHost);
   }
 
   async close(): Promise<void> {
@@ -127,15 +141,25 @@ export class FaultyNetwork {
     const { method = "GET", url = "/" } = request;
     const fault = this.#faultFor(method, url);
     if (fault?.kind === "answer") {
-      await readAll(request);
+      const { length } = await readAll(request);
       response.writeHead(fault.status).end();
-      this.#note(request, fault.status);
+      this.#note(request, fault.status, { bytes: length }, { bytes: 0 });
     } else if (fault?.kind === "repeat") await this.#twice(request, response, fault.seen);
     else await this.#pass(request, response, fault);
   }
 
-  #note(request: IncomingMessage, status: number): void {
-    this.log.push({ method: request.method ?? "GET", path: request.url ?? "/", status });
+  #note(request: IncomingMessage, status: number, sent: Count, received: Count): void {
+    this.log.push({
+      method: request.method ?? "GET",
+      path: request.url ?? "/",
+      status,
+      get sent() {
+        return sent.bytes;
+      },
+      get received() {
+        return received.bytes;
+      },
+    });
   }
 
   async #pass(request: IncomingMessage, response: ServerResponse, fault: HoldFault | null): Promise<void> {
@@ -153,19 +177,21 @@ export class FaultyNetwork {
     const answered = once(upstream, "response");
     // A broken connection shows below, where the answer is awaited.
     answered.catch(() => undefined);
+    const sent = { bytes: body?.length ?? 0 };
+    const received = { bytes: 0 };
     if (body !== null) upstream.end(body);
     else
-      pipeline(request, atHalf(request.headers, point === "half-sent" ? hold : null), upstream).catch(() =>
+      pipeline(request, counted(request.headers, sent, point === "half-sent" ? hold : null), upstream).catch(() =>
         upstream.destroy(new Error("the request broke off")),
       );
 
     const [answer] = await answered;
     if (!isMessage(answer)) throw new Error("no answer");
     status = answer.statusCode ?? 502;
-    this.#note(request, status);
+    this.#note(request, status, sent, received);
     if (point === "answered") await hold();
     response.writeHead(status, answer.headers);
-    await pipeline(answer, atHalf(answer.headers, point === "half-answered" ? hold : null), response);
+    await pipeline(answer, counted(answer.headers, received, point === "half-answered" ? hold : null), response);
     if (point === "passed") await hold();
   }
 
@@ -207,9 +233,9 @@ export class FaultyNetwork {
       const [answer] = await answered;
       if (!isMessage(answer)) throw new Error("no answer");
       const status = answer.statusCode ?? 502;
-      this.#note(request, status);
       statuses.push(status);
       const bytes = await readAll(answer);
+      this.#note(request, status, { bytes: body.length }, { bytes: bytes.length });
       if (time === 2) response.writeHead(status, answer.headers).end(bytes);
     }
     seen(statuses);
@@ -217,7 +243,8 @@ export class FaultyNetwork {
 
   #open(request: IncomingMessage): ClientRequest {
     if (this.target === null) throw new Error("nobody listens there");
-    const { host: _, ...headers } = request.headers;
+    const { host, ...others } = request.headers;
+    const headers = this.#passesHost ? { ...others, host } : others;
     const upstream = openRequest(`${this.target}${request.url ?? "/"}`, {
       method: request.method ?? "GET",
       headers,
@@ -229,16 +256,16 @@ export class FaultyNetwork {
   }
 }
 
-/** Passes everything on, with a pause once half of the announced length has gone. */
-function atHalf(headers: IncomingHttpHeaders, hold: (() => Promise<void>) | null) {
+/** Passes everything on and counts it, with a pause once half of the announced length has gone. */
+function counted(headers: IncomingHttpHeaders, passed: Count, hold: (() => Promise<void>) | null) {
   const half = Number(headers["content-length"] ?? 0) / 2;
   return async function* (source: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
-    let count = 0;
     for await (const chunk of source) {
       if (!(chunk instanceof Uint8Array)) throw new Error("a body is bytes");
       yield chunk;
-      const isMiddle = count < half && count + chunk.length >= half;
-      count += chunk.length;
+      const before = passed.bytes;
+      passed.bytes += chunk.length;
+      const isMiddle = before < half && passed.bytes >= half;
       if (isMiddle) await hold?.();
     }
   };
