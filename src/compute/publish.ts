@@ -20,6 +20,7 @@ import type { Change, NewFile } from "../hub/tree-edit";
 import { parseFilePath, parseRevision, type RefName } from "../ids";
 import type { Platform } from "../platform/platform";
 import { STORED, type StoredContent } from "../store/contents";
+import { wakeUpkeep } from "../store/tasks";
 import type { Report } from "./contract";
 import { mergeCard, recipe, trainingCard } from "./documents";
 import { evaluationRow } from "./evaluations";
@@ -126,6 +127,7 @@ async function commitRevision(
       ...endStatements(caller, job, { state: "succeeded", result: outcome }),
     ],
   );
+  wakeUpkeep(caller.platform);
 }
 
 /** The branch's head, or that of `main`, which a new branch starts from. */

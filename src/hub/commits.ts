@@ -12,7 +12,7 @@ import { blobId } from "../formats/git/objects";
 import { type FilePath, type GitId, parseFilePath, parseGitId, parseSha256, type RefName, type Sha256 } from "../ids";
 import type { Db, Platform } from "../platform/platform";
 import { type Holding, STORED, storeBytes } from "../store/contents";
-import { ingestTask } from "../store/tasks";
+import { ingestTask, wakeUpkeep } from "../store/tasks";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
 import { authorizePush } from "./push-rights";
 import { MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
@@ -61,6 +61,7 @@ export async function commit(caller: Caller, repo: Repository, request: CommitRe
     try {
       // Commit point: the batch that moves the ref. Before it there are blobs and content rows that no tree names.
       await commitBatch(caller.platform.db, prepared.guards, prepared.statements);
+      if (request.changes.some((change) => change.kind === "put" && change.file.lfs)) wakeUpkeep(caller.platform);
       return prepared.id;
     } catch (error) {
       const moved = error instanceof HubError && error.code === "ref_moved";

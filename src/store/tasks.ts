@@ -25,6 +25,9 @@ const task = (kind: TaskKind, subjects: readonly string[], now: number): Stateme
   sql`insert or ignore into storage_tasks (kind, subject, due_at, created_at)
     select ${kind}, value, ${now}, ${now} from json_each(${asJson(subjects)})`;
 
+/** After a batch that queued tasks. The answer does not wait for it, and nothing depends on it. */
+export const wakeUpkeep = ({ defer, upkeep }: Platform): void => defer(upkeep.wake().catch(() => undefined));
+
 export type TaskKind = "verify" | "ingest";
 
 export type Task = {
