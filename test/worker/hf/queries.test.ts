@@ -1,7 +1,7 @@
 // How often hot routes ask D1: each question is a round trip to the primary.
-import { env } from "cloudflare:workers";
-import { beforeEach, expect, it, vi } from "vitest";
+import { beforeEach, expect, it } from "vitest";
 import { administrator, anonymous, type Client, fileLine, user } from "../../kit/actors";
+import { countRoundTrips } from "../../kit/round-trips";
 
 const REPO = "ada/digits";
 let ada: Client;
@@ -14,19 +14,11 @@ beforeEach(async () => {
   await ada.get("/api/whoami-v2");
 });
 
-/** Counts round trips: a batch is one. */
 async function queriesOf(client: Client, method: string, path: string): Promise<number> {
-  const statement = Object.getPrototypeOf(env.DB.prepare("select 1"));
-  const spies = [
-    ...(["all", "run", "raw", "first"] as const).map((name) => vi.spyOn(statement, name)),
-    vi.spyOn(Object.getPrototypeOf(env.DB), "batch"),
-  ];
-  const response = await client.raw(method, path);
-  const count = spies.reduce((sum, spy) => sum + spy.mock.calls.length, 0);
-  for (const spy of spies) spy.mockRestore();
-  await response.arrayBuffer();
-  expect(response.status).toBe(200);
-  return count;
+  const { d1, result } = await countRoundTrips(() => client.raw(method, path));
+  await result.arrayBuffer();
+  expect(result.status).toBe(200);
+  return d1;
 }
 
 const HOT: [string, string, number][] = [
