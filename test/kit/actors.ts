@@ -63,7 +63,8 @@ export type CommitOptions = {
 };
 
 export async function answerOf(response: Response): Promise<Answer> {
-  const text = await response.text();
+  // Not `text()`, which warns of what does not call itself text, as NDJSON.
+  const text = new TextDecoder().decode(await response.arrayBuffer());
   let body: unknown;
   try {
     body = JSON.parse(text);
