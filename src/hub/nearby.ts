@@ -13,10 +13,12 @@ import {
   parseXetHash,
   type RepoId,
   type Revision,
+  type XetHash,
 } from "../ids";
 import type { ByteRange, Platform } from "../platform/platform";
 import { readContent } from "../store/contents";
 import { keep, readThrough, recall, SMALL_BYTES } from "../store/public-cache";
+import { type Reconstruction, reconstruct } from "../store/reconstruction";
 import { readAll } from "../streams/chunks";
 import { type Entry, listTree, type TreePage } from "./files";
 import {
@@ -250,4 +252,30 @@ export async function listTreeNearby(
   if (mayNote) platform.defer(noteFact(platform, id, snapshot.repo, askedAt));
   platform.defer(keep(platform, snapshot.repo, keyIn(snapshot.repo.id), JSON.stringify(entries), PLACE_S));
   return entries;
+}
+
+const KeptReconstruction = z.object({
+  offsetIntoFirstRange: z.number(),
+  terms: z.array(Term).readonly(),
+  fetches: z.array(Term.pick({ xorb: true, chunks: true, bytes: true })).readonly(),
+});
+/** Longer ones take as long to read from the cache as to make. */
+const MAX_KEPT_TERMS = 4000;
+
+/**
+ * How a file that the caller may download is rebuilt: for public repositories without a query or a read, where one near here asked for the
+ * same range before. @throws range_not_satisfiable | invalid_request | content_damaged
+ */
+export async function reconstructNearby(
+  platform: Platform,
+  repo: Pick<Repository, "private">,
+  file: { readonly id: number; readonly hash: XetHash; readonly size: number },
+  range: ByteRange | null,
+): Promise<Reconstruction> {
+  const key = `reconstructions/${file.hash}/${file.id}/${range === null ? "all" : `${range.offset}+${range.length}`}`;
+  const kept = await recall(platform, repo, key, KeptReconstruction);
+  if (kept !== null) return kept;
+  const made = await reconstruct(platform, { fileId: file.id, size: file.size }, range);
+  if (made.terms.length <= MAX_KEPT_TERMS) platform.defer(keep(platform, repo, key, JSON.stringify(made), PLACE_S));
+  return made;
 }

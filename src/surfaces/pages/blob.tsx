@@ -1,7 +1,7 @@
 // One file: its text where it is short text, the tensors of a weight file, and its digests always.
 import { findStoredFiles, type StoredFile } from "../../hub/files";
 import { readOverview } from "../../hub/overview";
-import { EntryNotFound, findSnapshot, repoName } from "../../hub/repositories";
+import { confirmedEntry, EntryNotFound, findSnapshot, repoName } from "../../hub/repositories";
 import { readTensors, type Tensors } from "../../hub/tensors";
 import type { RepoType } from "../../ids";
 import { type Ctx, callerOf, repoIdOf, revisionAndFile } from "../hf/request";
@@ -22,12 +22,15 @@ export async function blob(c: Ctx, type: RepoType): Promise<Response> {
   const caller = callerOf(c);
   const { platform } = caller;
   const { revision, path } = revisionAndFile(c);
-  const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
-  const [overview, [file = null]] = await Promise.all([
-    readOverview(caller, snapshot),
-    findStoredFiles(platform.db, [{ snapshot, path }]),
-  ]);
-  if (file === null) throw new EntryNotFound(snapshot, path);
+  const { snapshot, overview, file } = await confirmedEntry(caller, revision, async () => {
+    const found = await findSnapshot(caller, repoIdOf(c, type), revision);
+    const [seen, [stored = null]] = await Promise.all([
+      readOverview(caller, found),
+      findStoredFiles(platform.db, [{ snapshot: found, path }]),
+    ]);
+    if (stored === null) throw new EntryNotFound(found, path);
+    return { snapshot: found, overview: seen, file: stored };
+  });
   const { repo } = snapshot;
   const link = linkOf(repo);
   const isWeights = path.endsWith(".safetensors");

@@ -1,7 +1,7 @@
 // The files of a revision, one directory at a time.
 import { type Entry, listTree } from "../../hub/files";
 import { readOverview } from "../../hub/overview";
-import { findSnapshot, repoName } from "../../hub/repositories";
+import { confirmedEntry, findSnapshot, repoName } from "../../hub/repositories";
 import type { RepoType } from "../../ids";
 import { type Ctx, callerOf, repoIdOf, revisionAndPath } from "../hf/request";
 import { blobAddress, commitAddress, linkOf, resolveAddress, treeAddress } from "./address";
@@ -15,17 +15,13 @@ const PAGE = 1000;
 export async function files(c: Ctx, type: RepoType): Promise<Response> {
   const caller = callerOf(c);
   const { revision, path } = revisionAndPath(c);
-  const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   const after = c.req.query("after");
-  const [overview, entries] = await Promise.all([
-    readOverview(caller, snapshot),
-    listTree(caller.platform.db, snapshot, {
-      path,
-      recursive: false,
-      limit: PAGE + 1,
-      ...(after === undefined ? {} : { after }),
-    }),
-  ]);
+  const page = { path, recursive: false, limit: PAGE + 1, ...(after === undefined ? {} : { after }) };
+  const { snapshot, overview, entries } = await confirmedEntry(caller, revision, async () => {
+    const found = await findSnapshot(caller, repoIdOf(c, type), revision);
+    const [seen, listed] = await Promise.all([readOverview(caller, found), listTree(caller.platform.db, found, page)]);
+    return { snapshot: found, overview: seen, entries: listed };
+  });
   const { repo, commit } = snapshot;
   const link = linkOf(repo);
   const shown = entries.slice(0, PAGE).sort(byKindThenPath);

@@ -3,12 +3,13 @@ import { Hono } from "hono";
 import type { Caller } from "../../access/caller";
 import { HubError } from "../../errors";
 import { noteDownload } from "../../hub/downloads";
+import { reconstructNearby } from "../../hub/nearby";
 import { openXet, openXetFile } from "../../hub/xet-access";
 import { parseXetHash, type XetHash } from "../../ids";
 import type { ByteRange } from "../../platform/platform";
 import { findDedup } from "../../store/dedup";
 import { objectUrl, serveObject } from "../../store/delivery";
-import { reconstruct, reconstructionV1, reconstructionV2, type UrlOf } from "../../store/reconstruction";
+import { reconstructionV1, reconstructionV2, type UrlOf } from "../../store/reconstruction";
 import { registerShard } from "../../store/shards";
 import { findXorb, receiveXorb } from "../../store/xorbs";
 import { readAll } from "../../streams/chunks";
@@ -45,7 +46,7 @@ async function reconstruction(c: Ctx, version: 1 | 2): Promise<Response> {
   const hash = hashOf(c);
   const { caller, repo, file } = await openXetFile(callerOf(c), hash);
   const span = spanOf(c, file.size);
-  const found = await reconstruct(caller.platform, { fileId: file.id, size: file.size }, span);
+  const found = await reconstructNearby(caller.platform, repo, file, span);
   const urlOf = urlsFor(caller, originOf(c), !repo.private);
   const body = await (version === 1 ? reconstructionV1(found, urlOf) : reconstructionV2(found, urlOf));
   // Clients page through a large file: one download is one event.
