@@ -166,6 +166,8 @@ class LocalHub implements Hub {
           ...this.#secrets,
           PUBLIC_URL: this.endpoint,
           COMPUTE_URL: this.computeUrl,
+          // Here the bucket and the database are as near as a cache could be.
+          EDGE_CACHE: "off",
           ...this.#options.bindings,
         },
       },
