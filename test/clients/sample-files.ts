@@ -53,6 +53,17 @@ function safetensors(seed: string): Buffer {
   return Buffer.concat([length, text, Buffer.from(values.buffer)]);
 }
 
+/** A safetensors file of one float32 tensor about 1: as weights are, mostly noise, with bytes that hardly change. */
+export function weightsFile(seed: string, count: number): Buffer {
+  const data = 4 * count;
+  const text = Buffer.from(JSON.stringify({ weight: { dtype: "F32", shape: [count], data_offsets: [0, data] } }));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  const noise = new Uint16Array(Uint8Array.from(seededBytes(seed, 2 * count)).buffer);
+  const values = Float32Array.from(noise, (one) => 1 + one / 2 ** 20);
+  return Buffer.concat([length, text, Buffer.from(values.buffer)]);
+}
+
 export type Sample = { readonly bytes: Buffer; readonly lfs: boolean };
 
 /** Path → content; `lfs` says how it must travel. */
