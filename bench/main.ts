@@ -1,4 +1,4 @@
-// `npm run bench -- [download|upload|requests|merge …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
+// `npm run bench -- [download|upload|requests|round-trips|merge|xet …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
 import { parseArgs } from "node:util";
 import { CliError, printError } from "../cli/cli-error.mjs";
 import { benchDownload } from "./download.ts";
@@ -6,16 +6,20 @@ import { printMachine } from "./kit/report.ts";
 import { onStage } from "./kit/stage.ts";
 import { benchMerge } from "./merge.ts";
 import { benchRequests } from "./requests.ts";
+import { benchRoundTrips } from "./round-trips.ts";
 import { benchUpload } from "./upload.ts";
+import { benchXet } from "./xet.ts";
 
-const USAGE = "npm run bench -- [download|upload|requests|merge …] [--rounds N] [--quick]";
+const USAGE = "npm run bench -- [download|upload|requests|round-trips|merge|xet …] [--rounds N] [--quick]";
 const MAX_ROUNDS = 50;
 
 const benches = new Map([
   ["download", benchDownload],
   ["upload", benchUpload],
   ["requests", benchRequests],
+  ["round-trips", benchRoundTrips],
   ["merge", benchMerge],
+  ["xet", benchXet],
 ]);
 
 function parseOptions(args: string[]) {

@@ -48,6 +48,8 @@ export interface HubOptions {
   superviseCompute?: boolean;
   /** Settings of the Worker that differ from what a start gives it: a test puts a faulty network between the services. */
   bindings?: Readonly<Record<string, string>>;
+  /** Another entry of the Worker than the hub's own, around it: a benchmark watches what it does. */
+  entry?: string;
   /** Where a line about what happens goes; nowhere unless given. */
   report?: (line: string) => void;
   /** Aborting it stops a start that is under way. */
@@ -123,7 +125,7 @@ class LocalHub implements Hub {
   }
 
   async start(): Promise<void> {
-    const worker = buildWorker(ROOT, this.#folder.worker).then(() => this.startWorker());
+    const worker = buildWorker(ROOT, this.#folder.worker, this.#options.entry).then(() => this.startWorker());
     await Promise.all([worker, this.startCompute()]);
     this.bootstrap = await ensureAdministrator(this.#folder, this.endpoint, this.#secrets);
   }

@@ -26,10 +26,12 @@ const moduleTypes: Record<string, V4ModuleDefinition["type"]> = {
   ".sql": "Text",
 };
 
-export async function buildWorker(root: string, outdir: string): Promise<void> {
+/** `entry` stands for the one that wrangler.toml names, and has its file name. */
+export async function buildWorker(root: string, outdir: string, entry?: string): Promise<void> {
   rmSync(outdir, { recursive: true, force: true });
   const wrangler = join(root, "node_modules", "wrangler", "bin", "wrangler.js");
-  const args = [wrangler, "deploy", "--dry-run", "--outdir", outdir, "--config", join(root, "wrangler.toml")];
+  const named = entry === undefined ? [] : [entry];
+  const args = [wrangler, "deploy", ...named, "--dry-run", "--outdir", outdir, "--config", join(root, "wrangler.toml")];
   try {
     await promisify(execFile)(process.execPath, args, {
       cwd: root,
