@@ -29,6 +29,8 @@ const MAX_XORBS = 16_384;
 const MAX_CHUNKS = 1 << 24;
 /** Terms whose xorbs are looked up in one query. */
 const WINDOW_TERMS = 500;
+/** Records of entries that are gathered before they are checked, so that many small files share a query: less than 1 MiB. */
+const GATHERED_RECORDS = 8192;
 /** Indexes that are read at once. */
 const GROUP_XORBS = 6;
 /** More would only help deduplication, and only a hostile client has more. */
@@ -38,6 +40,12 @@ const PAGE_ROWS = 8000;
 
 /** Terms and xorbs checked so far. `total` is null as long as the shard has not been read to its end. */
 export type ShardProgress = { readonly verified: number; readonly total: number | null };
+
+/**
+ * What a shard may do about a claim of another one in the same repository: who may write there gives the newest, while who only
+ * proposes a change must not put other bytes under what is committed already.
+ */
+export type Claims = "replace" | "add";
 
 /**
  * Registers the files of a shard and lets the repository hold them by the SHA-256 that each must name. `existed`: every file was
@@ -51,6 +59,7 @@ export async function registerShard(
   repoId: string,
   body: ReadableStream<Uint8Array> | null,
   report: (progress: ShardProgress) => void | Promise<void>,
+  claims: Claims = "replace",
 ): Promise<{ readonly files: number; readonly existed: boolean }> {
   const chunks = readChunks(body ?? new Blob([]).stream(), { reuse: true });
   let received = 0;
@@ -63,16 +72,13 @@ export async function registerShard(
   };
   const check = new ShardCheck(platform, scopes, report);
   try {
-    for await (const entry of readShard(next)) {
-      if (entry.kind === "file") await check.file(entry);
-      else await check.xorb(entry);
-    }
+    for await (const entry of readShard(next)) await check.add(entry);
   } catch (error) {
     await chunks.cancel(error);
     throw error;
   }
   const checked = await check.finish();
-  await link(platform, scopes, repoId, checked);
+  await link(platform, scopes, repoId, checked, claims);
   // Only a hint: the clock looks for tasks too.
   platform.defer(platform.upkeep.wake().catch(() => undefined));
   return { files: checked.files.length, existed: checked.files.every(({ id }) => id === null) };
@@ -101,6 +107,8 @@ class ShardCheck {
   /** Ids of xorbs whose chunks were looked through for eligible ones. */
   readonly #searched = new Set<number>();
   readonly #dedup = new Map<string, readonly [XetHash, number]>();
+  #gathered: (ShardFile | ShardXorb)[] = [];
+  #records = 0;
   #chunks = 0;
   #verified = 0;
 
@@ -111,7 +119,28 @@ class ShardCheck {
     this.#drafts = new FileDrafts(platform, scopes.target);
   }
 
-  async file(file: ShardFile): Promise<void> {
+  /** The next entry, to be checked now or with some that follow. */
+  async add(entry: ShardFile | ShardXorb): Promise<void> {
+    this.#gathered.push(entry);
+    this.#records += entry.kind === "file" ? entry.terms.count : entry.chunks.count;
+    if (this.#records >= GATHERED_RECORDS || this.#gathered.length >= GATHERED_RECORDS) await this.#checkGathered();
+  }
+
+  async #checkGathered(): Promise<void> {
+    const entries = this.#gathered;
+    this.#gathered = [];
+    this.#records = 0;
+    const named = entries.flatMap((entry) => {
+      if (entry.kind === "xorb") return [entry.hash];
+      const { count } = entry.terms;
+      return count > WINDOW_TERMS ? [] : Array.from({ length: count }, (_, i) => entry.terms.at(i).xorb);
+    });
+    const hashes = [...new Set(named)];
+    for (let i = 0; i < hashes.length; i += WINDOW_TERMS) await this.#resolve(hashes.slice(i, i + WINDOW_TERMS));
+    for (const entry of entries) await (entry.kind === "file" ? this.#file(entry) : this.#xorb(entry));
+  }
+
+  async #file(file: ShardFile): Promise<void> {
     this.#claim(file);
     const begun = this.#drafts.begin(file.hash, this.#sizeOf(file));
     const tree = new MerkleBuilder();
@@ -145,7 +174,7 @@ class ShardCheck {
   }
 
   /** What a shard says of a xorb is not used: it is compared, so that a client with a wrong view of its own upload learns of it. */
-  async xorb(xorb: ShardXorb): Promise<void> {
+  async #xorb(xorb: ShardXorb): Promise<void> {
     await this.#resolve([xorb.hash]);
     if (!sameChunks(xorb.chunks, await this.#indexOf(xorb.hash)))
       throw invalid(`it lists other chunks for xorb ${xorb.hash} than that has`);
@@ -153,6 +182,7 @@ class ShardCheck {
   }
 
   async finish(): Promise<Checked> {
+    await this.#checkGathered();
     const files = await this.#drafts.finish();
     await this.#report({ verified: this.#verified, total: this.#verified });
     return {
@@ -274,7 +304,13 @@ function pagesOf<T>(rows: readonly T[]): T[][] {
  * Commit point of a shard: all of its files are registered and held by the repository, or none is. A file that someone else
  * registered first is used, and ours dropped.
  */
-async function link(platform: Platform, { target }: Scopes, repoId: string, checked: Checked): Promise<void> {
+async function link(
+  platform: Platform,
+  { target }: Scopes,
+  repoId: string,
+  checked: Checked,
+  mode: Claims,
+): Promise<void> {
   const now = platform.now();
   const files = pagesOf(checked.files.map(({ hash, id }) => [hash, id])).map(asJson);
   const claims = pagesOf([...checked.claims]).map(asJson);
@@ -300,7 +336,7 @@ async function link(platform: Platform, { target }: Scopes, repoId: string, chec
   ];
   await commitBatch(platform.db, guards, [
     ...files.flatMap((page) => registerFiles(page, target)),
-    ...claims.flatMap((page) => holdFiles(page, target, repoId, now)),
+    ...claims.flatMap((page) => holdFiles(page, target, repoId, now, mode)),
     ...pagesOf(checked.xorbIds).map(
       (ids) =>
         sql`update xorbs set idle_since = null where idle_since is not null and id in (select value from json_each(${asJson(ids)}))`,
@@ -326,10 +362,11 @@ function registerFiles(page: string, target: string): Statement[] {
 }
 
 /**
- * `page`: JSON rows of SHA-256 and file hash. What the repository holds as verified stays. Anything else gives way to the new
+ * `page`: JSON rows of SHA-256 and file hash. What the repository holds as verified stays. Anything else may give way to the new
  * file, unless that is known to be another: sending a file again mends a wrong claim, and never makes one.
  */
-function holdFiles(page: string, target: string, repoId: string, now: number): Statement[] {
+function holdFiles(page: string, target: string, repoId: string, now: number, mode: Claims): Statement[] {
+  const stays = mode === "add" ? sql`1` : sql`(state = 'verified' or excluded.state = 'mismatched')`;
   return [
     sql`insert into repo_contents (repo_id, sha256, file_id, state, created_at)
       select ${repoId}, j.value ->> 0, f.id,
@@ -337,8 +374,7 @@ function holdFiles(page: string, target: string, repoId: string, now: number): S
         from json_each(${page}) j join xet_files f on f.hash = j.value ->> 1 and f.scope = ${target} and f.state = 'registered'
         where true
       on conflict (repo_id, sha256) do update set idle_since = null,
-        file_id = case when state = 'verified' or excluded.state = 'mismatched' then file_id else excluded.file_id end,
-        state = case when state = 'verified' or excluded.state = 'mismatched' then state else excluded.state end`,
+        file_id = iif(${stays}, file_id, excluded.file_id), state = iif(${stays}, state, excluded.state)`,
     verifyTasks(
       sql`select distinct h.file_id from json_each(${page}) j join repo_contents h on h.repo_id = ${repoId} and h.sha256 = j.value ->> 0
         where h.state = 'claimed' and h.file_id is not null`,

@@ -124,23 +124,26 @@ async function storeXorb(platform: Platform, scopes: Scopes, source: Source): Pr
   const keys = [key, indexKey(key)];
   await db.run(stageObjects(keys, platform.now()));
   const { readable, writable } = new FixedLengthStream(size);
-  const stored = blobs.put(key, readable).then(
-    () => null,
-    (error: unknown) => ({ error }),
-  );
   const writer = writable.getWriter();
+  const failures: unknown[] = [];
+  const stored = blobs.put(key, readable).catch(async (error: unknown) => {
+    failures.push(error);
+    // A bucket that has given up reads no further: whoever writes must not wait for it.
+    await writer.abort(error).catch(() => undefined);
+  });
   let index: XorbIndex;
   try {
     index = await verify(source, writer);
   } catch (error) {
+    const [reason = error] = failures;
     await writer.abort(error).catch(() => undefined);
     await stored;
     await db.run(condemnStaged(keys, platform.now()));
-    throw error;
+    throw reason;
   }
   await writer.close();
-  const failure = await stored;
-  if (failure !== null) throw failure.error;
+  await stored;
+  if (failures.length > 0) throw failures[0];
   await blobs.put(indexKey(key), index.encode());
   return publishXorb(platform, { key, hash, scope: scopes.target, uploaderId: scopes.uploaderId, index });
 }

@@ -134,7 +134,7 @@ describe("a xorb", () => {
   });
 });
 
-describe("a body that is not the xorb it is sent as", () => {
+describe("a body that is not the xorb it is sent as, or can't be kept,", () => {
   const chunk = randomBytes(4, 20_000);
   const good = buildXorb([chunk]);
   const header = (scheme: 0 | 1 | 2, packedLength: number, length: number) =>
@@ -177,6 +177,19 @@ describe("a body that is not the xorb it is sent as", () => {
     await expect(send(alice, good.hash, good.body, good.body.length - 1)).rejects.toMatchObject({
       code: "size_mismatch",
     });
+    await expectNothing();
+  });
+
+  it("of which the bucket wants no more fails with what the bucket said", async () => {
+    const full: Platform = {
+      ...platform,
+      blobs: { ...platform.blobs, put: () => Promise.reject(new Error("the bucket is full")) },
+    };
+    const large = buildXorb(Array.from({ length: 20 }, (_, i) => randomBytes(40 + i, 131_072)));
+    const body = new Blob([large.body]).stream();
+    await expect(
+      receiveXorb(full, alice, { hash: large.hash, body, contentLength: large.body.length }),
+    ).rejects.toThrow("the bucket is full");
     await expectNothing();
   });
 
