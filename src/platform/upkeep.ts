@@ -1,6 +1,7 @@
-// Background work on stored bytes: one Durable Object whose alarm runs the tasks that D1 holds, some seconds at a time.
+// Background work on stored bytes: one Durable Object whose alarm runs the tasks that D1 holds, some seconds at a time, and a step of garbage collection.
 import { DurableObject } from "cloudflare:workers";
 import { readConfig } from "../config";
+import { collectStep } from "../hub/collect";
 import { runUpkeep } from "../hub/upkeep";
 import { cloudflarePlatform, type Env } from "./cloudflare";
 
@@ -25,7 +26,9 @@ export class Upkeep extends DurableObject<Env> {
     const retryAt = Date.now() + RETRY_MS;
     await this.ctx.storage.setAlarm(retryAt);
     const end = Date.now() + RUN_MS;
-    const more = await runUpkeep(platform, () => Date.now() >= end);
+    const tasks = await runUpkeep(platform, () => Date.now() >= end);
+    const garbage = await collectStep(platform);
+    const more = tasks || garbage.more;
     // Whoever called `wake` meanwhile has set an earlier one, which stays.
     if ((await this.ctx.storage.getAlarm()) === retryAt)
       await this.ctx.storage.setAlarm(Date.now() + (more ? 0 : IDLE_MS));
