@@ -1,10 +1,11 @@
 // Answers which stored chunks a client need not send: only what it may see, and no chunk hash in the clear.
 import { Buffer } from "node:buffer";
 import { sql } from "drizzle-orm";
-import { asJson, queryRows } from "../db/client";
+import * as z from "zod";
+import { asJson, queryEach, queryRows } from "../db/client";
 import { encodeDedupShard } from "../formats/xet/shard";
 import type { XetHash } from "../ids";
-import type { Platform } from "../platform/platform";
+import type { Db, Platform } from "../platform/platform";
 import { sign } from "../platform/signing";
 import { isVisible, type Scopes } from "./scopes";
 import { loadIndex, VISIBLE_XORB, type VisibleXorb, VisibleXorbRow } from "./xorbs";
@@ -28,7 +29,7 @@ export async function findDedup(
   scopes: Scopes,
   chunk: XetHash,
 ): Promise<Uint8Array | null> {
-  const family = bounded(await findFamily(platform, scopes, chunk));
+  const family = await kept(platform.db, bounded(await findFamily(platform, scopes, chunk)));
   if (family.length === 0) return null;
   const xorbs = [];
   for (let i = 0; i < family.length; i += CONCURRENCY) {
@@ -72,6 +73,18 @@ async function findFamily(
       select ${VISIBLE_XORB} from (select xorb_id, min(part) as part, min(far) as far from near group by xorb_id) n
         join xorbs x on x.id = n.xorb_id where ${isVisible(scopes)} order by n.part, n.far limit ${MAX_XORBS}`,
   );
+}
+
+/** Whoever is told of xorbs will refer to them: they are in use from now on. Those that the sweep took meanwhile are left out. */
+async function kept(db: Db, xorbs: readonly VisibleXorb[]): Promise<VisibleXorb[]> {
+  if (xorbs.length === 0) return [];
+  const ids = asJson(xorbs.map(({ id }) => id));
+  const rows = await queryEach(db, z.object({ id: z.number() }), [
+    sql`update xorbs set idle_since = null where idle_since is not null and id in (select value from json_each(${ids}))`,
+    sql`select id from xorbs where id in (select value from json_each(${ids}))`,
+  ]);
+  const left = new Set(rows.flat().map(({ id }) => id));
+  return xorbs.filter(({ id }) => left.has(id));
 }
 
 /** The first always, and as many behind it as fit. */
