@@ -102,6 +102,17 @@ const keepRound = (kind: string, position: string | null, startedAt: number, now
     on conflict do update set position = excluded.position, started_at = excluded.started_at,
       finished_at = coalesce(excluded.finished_at, finished_at)`;
 
+/** Where the page of rows behind `after` ends, and whether there may be another. */
+async function pageOf(db: Db, table: SQL, after: number): Promise<{ readonly last: number; readonly more: boolean }> {
+  const [page] = await queryRows(
+    db,
+    z.object({ last: z.number().nullable(), rows: z.number() }),
+    sql`select max(id) as last, count(*) as rows from (
+      select rowid as id from ${table} where rowid > ${after} order by rowid limit ${MARK_PAGE})`,
+  );
+  return { last: page?.last ?? after, more: page?.rows === MARK_PAGE };
+}
+
 /**
  * Looks at the next page of rows: what nothing names is idle from now on, what is named is not. Two collectors on one page do
  * the same twice; one that dies leaves the page to the next.
@@ -115,14 +126,7 @@ async function mark(platform: Platform, kind: Kind): Promise<Mark> {
   const begins = round === undefined || round.position === null;
   const startedAt = begins ? now : round.started_at;
   const after = begins ? 0 : Number(round.position);
-  const [page] = await queryRows(
-    db,
-    z.object({ last: z.number().nullable(), rows: z.number() }),
-    sql`select max(id) as last, count(*) as rows from (
-      select rowid as id from ${kind.table} where rowid > ${after} order by rowid limit ${MARK_PAGE})`,
-  );
-  const last = page?.last ?? after;
-  const more = page !== undefined && page.rows === MARK_PAGE;
+  const { last, more } = await pageOf(db, kind.table, after);
   const inPage = sql`r.rowid > ${after} and r.rowid <= ${last}`;
   const results = await queryEach(db, Affected, [
     sql`update ${kind.table} as r set idle_since = ${now}
@@ -176,41 +180,37 @@ async function deleteCondemned({ db, blobs, now, config }: Platform): Promise<nu
 const BUCKET = "bucket";
 
 /**
- * Once in the life of a hub: objects from before objects had rows. Contents are given the rows of theirs first; then the bucket
- * is listed, and what still has no row, and was stored a day before the contents were looked through, is condemned.
+ * Once in the life of a hub: objects from before objects had rows. A day after the first look, contents are given the rows of
+ * theirs; then the bucket is listed, and what is older than the first look and still has no row is condemned.
  */
 async function adoptBucket({ db, blobs, now }: Platform): Promise<Mark> {
   const bucket = await loadRound(db, BUCKET);
-  if (bucket?.finished_at != null) return { marked: 0, more: false };
   const at = now();
-  if (bucket === undefined || bucket.position?.startsWith("#")) {
-    const after = Number(bucket?.position?.slice(1) ?? 0);
-    const startedAt = bucket?.started_at ?? at;
-    const [page] = await queryRows(
-      db,
-      z.object({ last: z.number().nullable(), rows: z.number() }),
-      sql`select max(id) as last, count(*) as rows from (
-        select rowid as id from contents where rowid > ${after} order by rowid limit ${MARK_PAGE})`,
-    );
-    const last = page?.last ?? after;
-    const more = page !== undefined && page.rows === MARK_PAGE;
+  if (bucket === undefined) {
+    await db.run(keepRound(BUCKET, "#0", at, at));
+    return { marked: 0, more: false };
+  }
+  const { position, started_at: firstLook } = bucket;
+  if (position === null || at - firstLook < STAGED_MS) return { marked: 0, more: false };
+  if (position.startsWith("#")) {
+    const after = Number(position.slice(1));
+    const { last, more } = await pageOf(db, sql`contents`, after);
     await queryEach(db, z.unknown(), [
       sql`insert or ignore into objects (key, state, changed_at)
         select s.value ->> 'key', 'live', c.created_at from contents c, json_each(c.segments) s
           where c.rowid > ${after} and c.rowid <= ${last}`,
-      keepRound(BUCKET, more ? `#${last}` : "", startedAt, at),
+      keepRound(BUCKET, more ? `#${last}` : "", firstLook, at),
     ]);
     return { marked: 0, more: true };
   }
-  const after = bucket.position ?? "";
-  const page = await blobs.list(after === "" ? undefined : after);
-  const old = page.filter(({ storedAt }) => storedAt < bucket.started_at - STAGED_MS).map(({ key }) => key);
-  const [rows = []] = await queryEach(db, Affected, [
+  const page = await blobs.list(position === "" ? undefined : position);
+  const old = page.filter(({ storedAt }) => storedAt < firstLook).map(({ key }) => key);
+  const results = await queryEach(db, Affected, [
     sql`insert or ignore into objects (key, state, changed_at)
       select value, 'condemned', ${at} from json_each(${asJson(old)}) returning 1 as n`,
-    keepRound(BUCKET, page.at(-1)?.key ?? null, bucket.started_at, at),
+    keepRound(BUCKET, page.at(-1)?.key ?? null, firstLook, at),
   ]);
-  return { marked: rows.length, more: page.length > 0 };
+  return { marked: results.flat().length, more: page.length > 0 };
 }
 
 /** Rows and objects that a step has dealt with, by what it did. */
