@@ -14,7 +14,7 @@ import { lfs } from "./surfaces/lfs";
 import { errorPage, pages, wantsPage } from "./surfaces/pages";
 import { v1 } from "./surfaces/v1";
 import { problemResponse } from "./surfaces/v1/problem";
-import { xet, xetObjects } from "./surfaces/xet";
+import { xet, xetObjects, xetTelemetry } from "./surfaces/xet";
 import { renderXetError } from "./surfaces/xet/errors";
 
 const EXPOSED_HEADERS =
@@ -66,6 +66,7 @@ app.use(async (c, next) => {
 
 app.route("/api/v1", v1);
 app.route("/cas", xet);
+app.route("/", xetTelemetry);
 app.route("/", lfs);
 app.route("/", huggingFace);
 // What no API serves is no page either: `/api/x` must not be taken for a model of someone called api.

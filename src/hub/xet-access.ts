@@ -2,12 +2,13 @@
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, type Caller } from "../access/caller";
-import type { Holder } from "../access/policy";
+import { decide, type Holder } from "../access/policy";
 import { IdentityColumn, identityWhere } from "../access/tokens";
 import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { parseSha256, type Sha256, type XetHash } from "../ids";
 import type { Scopes } from "../store/scopes";
+import type { Claims } from "../store/shards";
 import { RepoRow, type Repository, repoOf, selectRepo, targetOf } from "./repositories";
 import { scopesOf } from "./scopes";
 
@@ -16,6 +17,8 @@ export type XetAccess = {
   readonly caller: Caller;
   readonly repo: Repository;
   readonly scopes: Scopes;
+  /** What its shards may do about claims that others made. */
+  readonly claims: Claims;
 };
 
 /** A file that the repository holds as Xet file. */
@@ -57,7 +60,11 @@ export async function openXetFile(caller: Caller, hash: XetHash): Promise<XetAcc
   return { ...access, file: { ...file, hash } };
 }
 
-async function open(caller: Caller, action: "xet.read" | "xet.write", file: SQL) {
+async function open(
+  caller: Caller,
+  action: "xet.read" | "xet.write",
+  file: SQL,
+): Promise<{ access: XetAccess; file: z.output<typeof FileColumn> | null }> {
   const { platform, actor } = caller;
   if (actor.kind !== "xet") throw new HubError("xet_token_required");
   const { repoId, tokenId } = actor.grant;
@@ -75,5 +82,6 @@ async function open(caller: Caller, action: "xet.read" | "xet.write", file: SQL)
   const repo = repoOf(row);
   const known: Caller = { platform, actor: { ...actor, holder } };
   authorize(known, { action, repo }, targetOf(repo));
-  return { access: { caller: known, repo, scopes: scopesOf(holder, repo) }, file: row.file };
+  const claims = decide(holder, { action: "repo.write", repo }).allow ? "replace" : "add";
+  return { access: { caller: known, repo, scopes: scopesOf(holder, repo), claims }, file: row.file };
 }

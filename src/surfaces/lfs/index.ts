@@ -65,6 +65,8 @@ async function batch(c: Ctx, type: RepoType): Promise<Response> {
     });
   }
   authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+  // What is only claimed to be these bytes does not spare their upload: someone who proposes a change may have claimed it.
+  for (const [sha256, { holding }] of held) if (holding.state === "claimed") held.delete(sha256);
   if (body.transfers.includes("xet"))
     return json({ transfer: "xet", objects: await xetUploads(c, repo, objects, held) });
   const canSplit = body.transfers.includes("multipart");

@@ -4,7 +4,7 @@ import type { Caller } from "../../access/caller";
 import { HubError } from "../../errors";
 import { noteDownload } from "../../hub/downloads";
 import { reconstructNearby } from "../../hub/nearby";
-import { openXet, openXetFile } from "../../hub/xet-access";
+import { openXet, openXetFile, type XetAccess, type XetFile } from "../../hub/xet-access";
 import { parseXetHash, type XetHash } from "../../ids";
 import type { ByteRange } from "../../platform/platform";
 import { findDedup } from "../../store/dedup";
@@ -23,6 +23,19 @@ const MAX_TELEMETRY_BYTES = 1 << 20;
 /** The namespace of xorbs and chunks; the protocol's text calls that of chunks otherwise than its clients do. */
 const XORB_PREFIXES = new Set(["default"]);
 const CHUNK_PREFIXES = new Set(["default", "default-merkledb"]);
+
+/** With the holder known, the log names who called. */
+async function enter(c: Ctx, action: "xet.read" | "xet.write"): Promise<XetAccess> {
+  const access = await openXet(callerOf(c), action);
+  c.set("caller", access.caller);
+  return access;
+}
+
+async function enterFile(c: Ctx): Promise<XetAccess & { readonly file: XetFile }> {
+  const access = await openXetFile(callerOf(c), hashOf(c));
+  c.set("caller", access.caller);
+  return access;
+}
 
 const hashOf = (c: Ctx): XetHash => parseXetHash(c.req.param("hash") ?? "", "hash");
 
@@ -44,7 +57,7 @@ const urlsFor =
 
 async function reconstruction(c: Ctx, version: 1 | 2): Promise<Response> {
   const hash = hashOf(c);
-  const { caller, repo, file } = await openXetFile(callerOf(c), hash);
+  const { caller, repo, file } = await enterFile(c);
   const span = spanOf(c, file.size);
   const found = await reconstructNearby(caller.platform, repo, file, span);
   const urlOf = urlsFor(caller, originOf(c), !repo.private);
@@ -58,7 +71,7 @@ async function reconstruction(c: Ctx, version: 1 | 2): Promise<Response> {
 async function postXorb(c: Ctx): Promise<Response> {
   requirePrefix(c, XORB_PREFIXES);
   const hash = hashOf(c);
-  const { caller, scopes } = await openXet(callerOf(c), "xet.write");
+  const { caller, scopes } = await enter(c, "xet.write");
   const length = Number(c.req.header("content-length") ?? Number.NaN);
   const { inserted } = await receiveXorb(caller.platform, scopes, {
     hash,
@@ -73,7 +86,7 @@ async function headXorb(c: Ctx): Promise<Response> {
   // A xorb is fetched by the ranges that a file names, never by its hash alone.
   if (c.req.method !== "HEAD") throw new HubError("not_found");
   const hash = hashOf(c);
-  const { caller, scopes } = await openXet(callerOf(c), "xet.read");
+  const { caller, scopes } = await enter(c, "xet.read");
   const xorb = await findXorb(caller.platform, scopes, hash);
   if (xorb === null) throw new HubError("entry_not_found", { path: hash });
   return new Response(null, { headers: { "content-length": String(xorb.packedSize) } });
@@ -81,14 +94,14 @@ async function headXorb(c: Ctx): Promise<Response> {
 
 async function headFile(c: Ctx): Promise<Response> {
   if (c.req.method !== "HEAD") throw new HubError("not_found");
-  const { file } = await openXetFile(callerOf(c), hashOf(c));
+  const { file } = await enterFile(c);
   return new Response(null, { headers: { "content-length": String(file.size) } });
 }
 
 async function dedup(c: Ctx): Promise<Response> {
   requirePrefix(c, CHUNK_PREFIXES);
   const hash = hashOf(c);
-  const { caller, scopes } = await openXet(callerOf(c), "xet.read");
+  const { caller, scopes } = await enter(c, "xet.read");
   const shard = await findDedup(caller.platform, scopes, hash);
   if (shard === null) throw new HubError("entry_not_found", { path: hash });
   return new Response(shard, {
@@ -97,17 +110,17 @@ async function dedup(c: Ctx): Promise<Response> {
 }
 
 async function postShard(c: Ctx): Promise<Response> {
-  const { caller, repo, scopes } = await openXet(callerOf(c), "xet.write");
-  const { existed } = await registerShard(caller.platform, scopes, repo.id, c.req.raw.body, () => {});
+  const { caller, repo, scopes, claims } = await enter(c, "xet.write");
+  const { existed } = await registerShard(caller.platform, scopes, repo.id, c.req.raw.body, () => {}, claims);
   return c.json({ result: existed ? 0 : 1 });
 }
 
 async function postShardV2(c: Ctx): Promise<Response> {
-  const { caller, repo, scopes } = await openXet(callerOf(c), "xet.write");
+  const { caller, repo, scopes, claims } = await enter(c, "xet.write");
   const { platform } = caller;
   return answerShard(
     platform,
-    (report) => registerShard(platform, scopes, repo.id, c.req.raw.body, report),
+    (report) => registerShard(platform, scopes, repo.id, c.req.raw.body, report, claims),
     (failure) => asHubError(failure, platform.requestId),
   );
 }
@@ -122,6 +135,9 @@ async function telemetry(c: Ctx): Promise<Response> {
 /** Addresses of bytes are signed themselves: mount it before anything that asks who is calling. */
 export const xetObjects = new Hono<AppEnv>().get("/cas/objects/*", (c) => serveObject(callerOf(c).platform, c.req.raw));
 
+/** hf_xet drops the path of the store's address when it sends telemetry: mount it at the root too. */
+export const xetTelemetry = new Hono<AppEnv>().post("/v1/telemetry", telemetry);
+
 export const xet = new Hono<AppEnv>()
   .get("/v1/reconstructions/:hash", (c) => reconstruction(c, 1))
   .get("/v2/reconstructions/:hash", (c) => reconstruction(c, 2))
@@ -131,7 +147,7 @@ export const xet = new Hono<AppEnv>()
   .get("/v1/chunks/:prefix/:hash", dedup)
   .post("/v1/shards", postShard)
   .post("/v2/shards", postShardV2)
-  .post("/v1/telemetry", telemetry)
+  .route("/", xetTelemetry)
   // Clients try newer routes first and take 404 for an older server.
   .all("/*", () => {
     throw new HubError("not_found");

@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import * as z from "zod";
 import { xetHashOf } from "../../../src/formats/xet/hash";
 import { administrator, anonymous, Batch, type Client, lfsLine, uploadLfs, user } from "../../kit/actors";
-import { type BuiltFile, buildFile, randomBytes, sha256Of } from "../../kit/xet";
+import { type BuiltFile, buildFile, encodeShard, randomBytes, sha256Of, xorbSpec } from "../../kit/xet";
 import { connect, V1, V2, type XetClient } from "../../kit/xet-client";
 
 const REPO = "ada/digits";
@@ -98,6 +98,48 @@ describe("an upload", () => {
       const answer = await writer.sendBytes(`/v${version}/shards`, built.shard);
       expect([answer.status, answer.body]).toEqual([400, expect.objectContaining({ code: "xet_xorb_missing" })]);
     }
+  });
+});
+
+describe("who may only propose a change", () => {
+  const other = randomBytes(3, 50_000);
+
+  /** What a stranger sends who calls other bytes by the digest of ours. */
+  async function lie(): Promise<number> {
+    const { file, xorbs } = buildFile(other);
+    const shard = encodeShard({ files: [{ ...file, sha256 }], xorbs: xorbs.map(xorbSpec) });
+    const proposer = await connect(eve, REPO, "write", "?create_pr=1");
+    return (await proposer.upload({ file, xorbs, shard })).status;
+  }
+  const served = async (): Promise<Uint8Array> =>
+    new Uint8Array(await (await anonymous.raw("GET", `/${REPO}/resolve/main/model.safetensors`)).arrayBuffer());
+
+  it("puts no other bytes under a digest that is committed", async () => {
+    await publish();
+    expect(await lie()).toBe(200);
+    expect(same(await served(), bytes)).toBe(true);
+  });
+
+  it("can't get its own committed by the owner in their place", async () => {
+    expect(await lie()).toBe(200);
+    await publish();
+    expect(same(await served(), bytes)).toBe(true);
+  });
+
+  it("can upload what its pull request needs", async () => {
+    const proposer = await connect(eve, REPO, "write", "?create_pr=1");
+    expect((await proposer.upload(built)).status).toBe(200);
+    const body = [
+      { key: "header", value: { summary: "weights", description: "" } },
+      lfsLine("model.safetensors", sha256, bytes.length),
+    ];
+    const answer = await eve.raw("POST", `/api/models/${REPO}/commit/main?create_pr=1`, {
+      body: body.map((line) => JSON.stringify(line)).join("\n"),
+      headers: { "content-type": "application/x-ndjson" },
+    });
+    expect(answer.status).toBe(200);
+    const proposed = await anonymous.raw("GET", `/${REPO}/resolve/refs%2Fpr%2F1/model.safetensors`);
+    expect(same(new Uint8Array(await proposed.arrayBuffer()), bytes)).toBe(true);
   });
 });
 
@@ -291,10 +333,13 @@ describe("the LFS batch call", () => {
     expect((await ada.get(`/api/models/${REPO}/xet-write-token`)).status).toBe(200);
   });
 
-  it("asks for no upload of what the repository holds", async () => {
+  it("asks for no upload of what the repository holds, once the hub knows that it is that", async () => {
     await publish();
-    const answer = Batch.parse((await ask(["basic", "multipart", "xet"])).body);
-    expect(answer.objects).toEqual([{ oid: sha256, size: bytes.length }]);
+    const claimed = Batch.parse((await ask(["basic", "multipart", "xet"])).body);
+    expect(claimed.objects[0]?.actions).toBeDefined();
+    const oid = await uploadLfs(ada, REPO, bytes);
+    const verified = Batch.parse((await ask(["basic", "multipart", "xet"])).body);
+    expect(verified.objects).toEqual([{ oid, size: bytes.length }]);
   });
 
   it("stays as it was for clients that do not", async () => {
@@ -341,6 +386,7 @@ describe("what the store refuses", () => {
     const send = (size: number) => writer.sendBytes("/v1/telemetry", new Uint8Array(size));
     expect((await send(1 << 20)).status).toBe(200);
     expect((await send((1 << 20) + 1)).status).toBe(413);
+    expect((await writer.post("/v1/telemetry", {})).status).toBe(200);
     expect((await anonymous.post("http://hub.test/cas/v1/telemetry", {})).status).toBe(401);
   });
 
