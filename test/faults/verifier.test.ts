@@ -49,7 +49,33 @@ const DAMAGE: readonly { readonly what: string; readonly sql: string; readonly f
   },
   { what: "a lost tree", sql: `delete from tree_entries where repo_id = ${merged}`, found: /lacks its tree/ },
   { what: "a lost entry", sql: "delete from tree_entries where name = 'recipe.json'", found: /by its entries/ },
-  { what: "a lost content", sql: "delete from contents where size > 1000000", found: /no content of its digest/ },
+  { what: "a lost content", sql: "delete from contents where size < 10000", found: /no content of its digest/ },
+  { what: "an object without a row", sql: "delete from objects", found: /has no row/ },
+  {
+    what: "a condemned object that is named",
+    sql: "update objects set state = 'condemned'",
+    found: /is named and condemned/,
+  },
+  {
+    what: "an object that nothing names",
+    sql: "insert into objects values ('x', 'live', 0)",
+    found: /x is live and named by nothing/,
+  },
+  {
+    what: "a Xet file without terms",
+    sql: "insert into xet_files (hash, scope, size, state, created_at) values ('x', 'public', 5, 'registered', 0)",
+    found: /has 5 bytes, its terms 0/,
+  },
+  {
+    what: "a xorb without objects",
+    sql: "insert into xorbs (hash, scope, key, packed_size, size, chunks, created_at) values ('x', 'public', 'x', 5, 5, 1, 0)",
+    found: /lacks its index/,
+  },
+  {
+    what: "a term of no file",
+    sql: "insert into xet_terms values (999999, 0, 5, 999999, 0, 1, 0, 5)",
+    found: /which is not there/,
+  },
   {
     what: "a file that its repository does not hold",
     sql: `delete from repo_contents where repo_id = ${merged}`,
@@ -116,7 +142,7 @@ it.each(DAMAGE)("finds $what", async ({ sql, found }) => {
 
 it("finds other bytes in an object", async () => {
   const state = damagedCopy(() => {});
-  const [object] = (await readObjects(state)).values();
+  const [, object] = [...(await readObjects(state))].find(([key]) => key.startsWith("blobs/")) ?? [];
   if (object === undefined) throw new Error("the bucket is empty");
   const bytes = readFileSync(object.file);
   bytes[0] = (bytes[0] ?? 0) ^ 1;

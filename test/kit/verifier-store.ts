@@ -25,7 +25,12 @@ const queries = {
   commits: "select repo_id, id, tree, parents, author_name, author_email, authored_at, message from commits",
   entries: "select repo_id, tree, name, kind, id, sha256, size, lfs from tree_entries",
   contents: "select sha256, size, segments from contents",
-  repoContents: "select repo_id, sha256 from repo_contents",
+  repoContents: "select repo_id, sha256, file_id, state from repo_contents",
+  objects: "select key, state from objects",
+  xorbs: "select id, hash, scope, key, packed_size, size, chunks from xorbs",
+  files: "select id, hash, scope, size, state, sha256 from xet_files",
+  terms:
+    "select file_id, offset, length, xorb_id, chunk_start, chunk_end, byte_start, byte_end from xet_terms order by file_id, offset",
   jobContents: "select job_id, sha256 from job_contents",
   uploads: "select id, repo_id, job_id, sha256, size, completed_at from uploads",
   uploadParts: "select upload_id, number, key, size from upload_parts",
@@ -66,7 +71,48 @@ const RowsShape = z.object({
     }),
   ),
   contents: z.array(z.object({ sha256: z.string(), size: z.number(), segments: fromJson(z.array(Segment)) })),
-  repoContents: z.array(z.object({ repo_id: z.string(), sha256: z.string() })),
+  repoContents: z.array(
+    z.object({
+      repo_id: z.string(),
+      sha256: z.string(),
+      file_id: z.number().nullable(),
+      state: z.enum(["verified", "claimed", "mismatched"]),
+    }),
+  ),
+  objects: z.array(z.object({ key: z.string(), state: z.enum(["staged", "live", "condemned"]) })),
+  xorbs: z.array(
+    z.object({
+      id: z.number(),
+      hash: z.string(),
+      scope: z.string(),
+      key: z.string(),
+      packed_size: z.number(),
+      size: z.number(),
+      chunks: z.number(),
+    }),
+  ),
+  files: z.array(
+    z.object({
+      id: z.number(),
+      hash: z.string(),
+      scope: z.string(),
+      size: z.number(),
+      state: z.enum(["open", "registered", "removed"]),
+      sha256: z.string().nullable(),
+    }),
+  ),
+  terms: z.array(
+    z.object({
+      file_id: z.number(),
+      offset: z.number(),
+      length: z.number(),
+      xorb_id: z.number(),
+      chunk_start: z.number(),
+      chunk_end: z.number(),
+      byte_start: z.number(),
+      byte_end: z.number(),
+    }),
+  ),
   jobContents: z.array(z.object({ job_id: z.string(), sha256: z.string() })),
   uploads: z.array(
     z.object({

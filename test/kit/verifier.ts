@@ -32,6 +32,8 @@ export class Verifier {
 
   /** What is wrong, in words; nothing when all is well. Unless `online`, nothing is downloaded. */
   async problems(online = true): Promise<string[]> {
+    // The bucket before and after the rows: whatever lies there has had its row before, and what rows name is there after.
+    const before = await readObjects(this.#hub.state);
     const rows = await readRows(this.#hub.state);
     const objects = await readObjects(this.#hub.state);
     return [
@@ -39,6 +41,8 @@ export class Verifier {
       ...linkProblems(rows),
       ...jobProblems(rows),
       ...uploadProblems(rows, objects),
+      ...objectProblems(rows, before, objects),
+      ...xetProblems(rows, objects),
       ...(await this.#contentProblems(rows, objects)),
       ...(online ? await this.#downloadProblems(rows) : []),
     ];
@@ -68,10 +72,15 @@ export class Verifier {
     const problems: string[] = [];
     const repos = new Map(rows.repos.map((repo) => [repo.id, repo]));
     const trees = entriesByTree(rows);
+    // What a client claims is not looked at before the hub has: it may be wrong, and nobody else can link it.
+    const unsure = new Set(
+      rows.repoContents.flatMap((one) => (one.state === "verified" ? [] : [treeKey(one.repo_id, one.sha256)])),
+    );
     for (const commit of rows.commits) {
       const repo = repos.get(commit.repo_id);
       for (const { path, entry } of filesUnder(trees, commit.repo_id, commit.tree)) {
         if (repo === undefined || entry.sha256 === null || this.#downloaded.has(entry.sha256)) continue;
+        if (unsure.has(treeKey(commit.repo_id, entry.sha256))) continue;
         const prefix = repo.type === "dataset" ? "datasets/" : "";
         const address = `${this.#hub.endpoint}/${prefix}${repo.name}/resolve/${commit.id}/${path}`;
         const response = await fetch(address, { headers: { authorization: `Bearer ${this.#hub.token}` } });
@@ -178,17 +187,25 @@ function pointerId({ sha256, size }: Row<"entries">): string {
 /** Files have contents of their size, and the repository holds what its trees name. */
 function linkProblems(rows: Rows): string[] {
   const problems: string[] = [];
-  const sizes = new Map(rows.contents.map((content) => [content.sha256, content.size]));
-  const held = new Set(rows.repoContents.map((one) => treeKey(one.repo_id, one.sha256)));
+  const contents = new Map(rows.contents.map((content) => [content.sha256, content.size]));
+  const files = new Map(rows.files.filter((file) => file.state === "registered").map((file) => [file.id, file.size]));
+  const sizes = new Map(
+    rows.repoContents.map((one) => [
+      treeKey(one.repo_id, one.sha256),
+      one.file_id === null ? contents.get(one.sha256) : files.get(one.file_id),
+    ]),
+  );
   const repos = new Set(rows.repos.map((repo) => repo.id));
   for (const { repo_id, kind, name, sha256, size } of rows.entries) {
     if (kind === "directory") continue;
-    if (sizes.get(sha256 ?? "") !== size) problems.push(`file ${name} has no content of its digest and size`);
-    if (!held.has(treeKey(repo_id, sha256 ?? ""))) problems.push(`file ${name} is not held by its repository`);
+    const key = treeKey(repo_id, sha256 ?? "");
+    if (!sizes.has(key)) problems.push(`file ${name} is not held by its repository`);
+    else if (sizes.get(key) !== size) problems.push(`file ${name} has no content of its digest and size`);
   }
   for (const { repo_id, sha256 } of rows.repoContents) {
     if (!repos.has(repo_id)) problems.push(`content ${sha256} is held by no repository ${repo_id}`);
-    if (!sizes.has(sha256)) problems.push(`repository ${repo_id} holds ${sha256}, which is not there`);
+    if (sizes.get(treeKey(repo_id, sha256)) === undefined)
+      problems.push(`repository ${repo_id} holds ${sha256}, which is not there`);
   }
   if (rows.guards.length > 0) problems.push(`the guards table holds ${rows.guards.length} rows`);
   return problems;
@@ -275,5 +292,64 @@ function uploadProblems(rows: Rows, objects: ReadonlyMap<string, StoredObject>):
   for (const upload of rows.uploads)
     if (upload.completed_at !== null && !digests.has(upload.sha256))
       problems.push(`upload ${upload.id} completed without its content`);
+  return problems;
+}
+
+const indexOf = (xorb: Row<"xorbs">): string => `${xorb.key}.index`;
+
+/** Every object has its row, every key that a row names is live, and everything live is there and named. */
+function objectProblems(
+  rows: Rows,
+  before: ReadonlyMap<string, StoredObject>,
+  after: ReadonlyMap<string, StoredObject>,
+): string[] {
+  const problems: string[] = [];
+  const states = new Map(rows.objects.map(({ key, state }) => [key, state]));
+  const named = new Set([
+    ...rows.contents.flatMap(({ segments }) => segments.map(({ key }) => key)),
+    ...rows.uploadParts.map(({ key }) => key),
+    ...rows.xorbs.flatMap((xorb) => [xorb.key, indexOf(xorb)]),
+  ]);
+  for (const key of before.keys()) if (!states.has(key)) problems.push(`object ${key} has no row`);
+  for (const key of named)
+    if (states.get(key) !== "live") problems.push(`object ${key} is named and ${states.get(key) ?? "has no row"}`);
+  for (const [key, state] of states) {
+    if (state !== "live") continue;
+    if (!after.has(key)) problems.push(`object ${key} is not there`);
+    if (!named.has(key)) problems.push(`object ${key} is live and named by nothing`);
+  }
+  return problems;
+}
+
+/** Xorbs have both of their objects; the terms of a file follow each other from its first byte to its last, within their xorbs. */
+function xetProblems(rows: Rows, objects: ReadonlyMap<string, StoredObject>): string[] {
+  const problems: string[] = [];
+  const xorbs = new Map(rows.xorbs.map((xorb) => [xorb.id, xorb]));
+  for (const xorb of rows.xorbs) {
+    // A footer may follow the chunks.
+    if ((objects.get(xorb.key)?.size ?? -1) < xorb.packed_size) problems.push(`xorb ${xorb.hash} lacks bytes`);
+    if ((objects.get(indexOf(xorb))?.size ?? 0) === 0) problems.push(`xorb ${xorb.hash} lacks its index`);
+  }
+  const files = new Map(rows.files.map((file) => [file.id, { file, end: 0 }]));
+  for (const term of rows.terms) {
+    const found = files.get(term.file_id);
+    const xorb = xorbs.get(term.xorb_id);
+    if (found === undefined) problems.push(`a term of file ${term.file_id} is left, which is not there`);
+    if (xorb === undefined) problems.push(`file ${found?.file.hash} needs xorb ${term.xorb_id}, which is not there`);
+    else if (
+      term.chunk_start < 0 ||
+      term.chunk_start >= term.chunk_end ||
+      term.chunk_end > xorb.chunks ||
+      term.byte_start >= term.byte_end ||
+      term.byte_end > xorb.packed_size
+    )
+      problems.push(`a term of file ${found?.file.hash} lies outside of xorb ${xorb.hash}`);
+    if (found?.file.state !== "registered") continue;
+    if (term.offset !== found.end) problems.push(`file ${found.file.hash} has a gap at ${found.end}`);
+    found.end = term.offset + term.length;
+  }
+  for (const { file, end } of files.values())
+    if (file.state === "registered" && end !== file.size)
+      problems.push(`file ${file.hash} has ${file.size} bytes, its terms ${end}`);
   return problems;
 }
