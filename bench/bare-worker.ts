@@ -10,7 +10,8 @@ export default {
       return new Response("ok");
     }
     if (request.method === "PUT") {
-      await env.BLOBS.put(pathname, request.body, { sha256: searchParams.get("sha256") ?? "" });
+      const sha256 = searchParams.get("sha256");
+      await env.BLOBS.put(pathname, request.body, sha256 === null ? {} : { sha256 });
       return new Response("ok");
     }
     const object = await env.BLOBS.get(pathname);

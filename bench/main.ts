@@ -1,4 +1,4 @@
-// `npm run bench -- [download|upload|requests|round-trips|merge|xet …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
+// `npm run bench -- [download|upload|requests|round-trips|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
 import { parseArgs } from "node:util";
 import { CliError, printError } from "../cli/cli-error.mjs";
 import { benchDownload } from "./download.ts";
@@ -9,8 +9,12 @@ import { benchRequests } from "./requests.ts";
 import { benchRoundTrips } from "./round-trips.ts";
 import { benchUpload } from "./upload.ts";
 import { benchXet } from "./xet.ts";
+import { benchXetBytes } from "./xet-bytes.ts";
+import { benchXetCpu } from "./xet-cpu.ts";
+import { benchXetMemory } from "./xet-memory.ts";
 
-const USAGE = "npm run bench -- [download|upload|requests|round-trips|merge|xet …] [--rounds N] [--quick]";
+const USAGE =
+  "npm run bench -- [download|upload|requests|round-trips|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]";
 const MAX_ROUNDS = 50;
 
 const benches = new Map([
@@ -20,6 +24,9 @@ const benches = new Map([
   ["round-trips", benchRoundTrips],
   ["merge", benchMerge],
   ["xet", benchXet],
+  ["xet-bytes", benchXetBytes],
+  ["xet-cpu", benchXetCpu],
+  ["xet-memory", benchXetMemory],
 ]);
 
 function parseOptions(args: string[]) {

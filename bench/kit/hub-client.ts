@@ -30,11 +30,13 @@ export async function sendParts(plan: UploadPlan, source: Source): Promise<strin
 export class HubClient {
   readonly endpoint: string;
   readonly user: string;
-  readonly authorization: Record<string, string>;
+  readonly token: string;
+  readonly authorization: { readonly authorization: string };
 
   constructor(hub: { readonly endpoint: string; readonly user: string; readonly token: string }) {
     this.endpoint = hub.endpoint;
     this.user = hub.user;
+    this.token = hub.token;
     this.authorization = { authorization: `Bearer ${hub.token}` };
   }
 

@@ -82,8 +82,19 @@ export async function put(
   chunks: Iterable<Buffer> | AsyncIterable<Buffer>,
   size: number,
 ): Promise<string | undefined> {
+  return (await send("PUT", address, chunks, size)).etag;
+}
+
+/** Sends a body of known size and reads the answer. */
+export async function send(
+  method: "PUT" | "POST",
+  address: string,
+  chunks: Iterable<Buffer> | AsyncIterable<Buffer>,
+  size: number,
+  headers: Record<string, string> = {},
+): Promise<{ readonly text: string; readonly etag: string | undefined }> {
   const body = Readable.from(chunks, { objectMode: false, highWaterMark: MIB });
-  const outgoing = request(address, { method: "PUT", headers: { "content-length": size } });
+  const outgoing = request(address, { method, headers: { ...headers, "content-length": size } });
   const answered = new Promise<{ status: number; text: string; etag: string | undefined }>((resolve, reject) => {
     outgoing.once("error", reject);
     outgoing.once("response", async (response) => {
@@ -94,5 +105,5 @@ export async function put(
   });
   const [{ status, text, etag }] = await Promise.all([answered, pipeline(body, outgoing)]);
   if (status !== 200) throw new Error(`the upload was answered ${status}: ${text}`);
-  return etag;
+  return { text, etag };
 }
