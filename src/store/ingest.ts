@@ -48,7 +48,7 @@ const Storing = Draft.extend({
   tree: z.array(z.object({ hashes: z.string(), lengths: z.array(z.number()), closed: z.boolean() })),
   relatives: z.array(z.number()),
   near: z.array(z.number()),
-  tail: z.object({ xorbId: z.number(), chunk: z.number() }).nullable(),
+  tail: z.object({ xorbId: z.number(), chunk: z.number(), isEnd: z.boolean() }).nullable(),
 });
 type Storing = z.output<typeof Storing>;
 const Checking = Draft.extend({
@@ -228,7 +228,8 @@ class Walk {
   tail(before: Tail | null): Tail | null {
     const last = this.terms.at(-1);
     if (last === undefined) return before;
-    return last.xorb === null ? null : { xorbId: last.xorb.stored.id, chunk: last.end };
+    if (last.xorb === null) return null;
+    return { xorbId: last.xorb.stored.id, chunk: last.end, isEnd: last.end === last.xorb.index.count };
   }
 
   refer(window: Window, { start, end, xorb, index, chunk }: Run): void {

@@ -72,8 +72,8 @@ export type Run = {
   readonly chunk: number;
 };
 
-/** Where the content before a window ended in a stored xorb. */
-export type Tail = { readonly xorbId: number; readonly chunk: number };
+/** Where the content before ended in a stored xorb, and whether the xorb ended there too. */
+export type Tail = { readonly xorbId: number; readonly chunk: number; readonly isEnd: boolean };
 
 const visibleFile = (scopes: Scopes): SQL =>
   sql`f.state = 'registered' and f.size > 0 and f.scope in (select value from json_each(${asJson(scopes.visible)}))`;
@@ -227,11 +227,13 @@ function choose(window: Window, best: readonly (Run | undefined)[], tail: Tail |
     }
     const chunk = run.chunk + at - run.start;
     const length = run.end - at;
-    const goesOn = last !== null && last.xorbId === run.xorb.id && last.chunk === chunk;
+    // A term more where one xorb ends and the next begins is none more than the stored file has there.
+    const goesOn =
+      last !== null && ((last.xorbId === run.xorb.id && last.chunk === chunk) || (last.isEnd && chunk === 0));
     const isWhole = window.offset === 0 && at === 0 && window.isLast && run.end === window.count;
     if (goesOn || isWhole || length >= MIN_RUN) {
       runs.push({ ...run, start: at, chunk });
-      last = { xorbId: run.xorb.id, chunk: chunk + length };
+      last = { xorbId: run.xorb.id, chunk: chunk + length, isEnd: chunk + length === run.index.count };
       at = run.end;
     } else if (run.end === window.count && !window.isLast && at > 0) {
       // It may go on behind the window: the next one begins here and sees.

@@ -7,6 +7,7 @@ import { jobWork } from "./job-work";
 import { jobs } from "./jobs";
 import { models } from "./models";
 import { boundedBody, newRouter } from "./router";
+import { storage } from "./storage";
 
 export const v1 = newRouter();
 
@@ -16,6 +17,7 @@ v1.route("/", jobs);
 v1.route("/", jobWork);
 v1.route("/", models);
 v1.route("/", audit);
+v1.route("/", storage);
 v1.route("/", collection);
 
 /** What the document says of the API as a whole. */

@@ -15,6 +15,8 @@ const longer = join([bytes, randomBytes(5, 100)]);
 let back: Backroom;
 let admin: Client;
 let alice: Client;
+// Megabytes are hashed and chunked: half a second alone, many when the machine has other work.
+vi.setConfig({ testTimeout: 30_000 });
 afterEach(() => vi.restoreAllMocks());
 beforeEach(async () => {
   // Steps that fail are logged.

@@ -22,6 +22,8 @@ const claiming = (sha256: string): BuiltFile => ({
 let back: Backroom;
 let alice: Client;
 let bob: Client;
+// Megabytes are hashed and chunked: half a second alone, many when the machine has other work.
+vi.setConfig({ testTimeout: 30_000 });
 afterEach(() => vi.restoreAllMocks());
 beforeEach(async () => {
   vi.spyOn(console, "error").mockImplementation(() => {});
