@@ -5,6 +5,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import * as z from "zod";
 import { xetHashOf } from "../../../src/formats/xet/hash";
 import { administrator, anonymous, Batch, type Client, lfsLine, uploadLfs, user } from "../../kit/actors";
+import { countRoundTrips } from "../../kit/round-trips";
 import { type BuiltFile, buildFile, encodeShard, randomBytes, sha256Of, xorbSpec } from "../../kit/xet";
 import { connect, V1, V2, type XetClient } from "../../kit/xet-client";
 
@@ -197,6 +198,13 @@ describe("a download by parts", () => {
     const trail = await ada.get("/api/v1/audit?type=content.used");
     expect(trail.text.match(/"type":"content.used"/g)).toHaveLength(1);
     expect(trail.text).toContain(sha256);
+  });
+
+  it("asks the database twice: for rights and file, and for the terms", async () => {
+    await publish(SECRET);
+    const own = await connect(ada, SECRET, "read");
+    const { d1, r2, result } = await countRoundTrips(() => own.ask("GET", `/v2/reconstructions/${built.file.hash}`));
+    expect([result.status, d1, r2]).toEqual([200, 2, 0]);
   });
 
   it("is told the file's size by HEAD", async () => {
