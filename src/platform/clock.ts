@@ -1,12 +1,11 @@
 // The hub's clock: one Durable Object whose alarm repeats what was lost. It is set for good by the first job or cron call.
 import { DurableObject } from "cloudflare:workers";
 import { sweepJobs } from "../compute/sweep";
-import { sweepUploads } from "../store/uploads";
 import { cloudflarePlatform, type Env } from "./cloudflare";
 
 /** While jobs are open: how long a lost hint or a dead driver costs at most. */
 const BUSY_MS = 15_000;
-/** Otherwise uploads alone are looked after, which expire after a day. */
+/** Otherwise it only wakes what looks after stored bytes. */
 const IDLE_MS = 15 * 60_000;
 
 export class Clock extends DurableObject<Env> {
@@ -22,7 +21,6 @@ export class Clock extends DurableObject<Env> {
     // The next alarm first: whatever fails below, the clock goes on.
     await this.ctx.storage.setAlarm(Date.now() + BUSY_MS);
     const busy = await sweepJobs(platform);
-    await sweepUploads(platform);
     await platform.upkeep.wake();
     if (!busy) await this.ctx.storage.setAlarm(Date.now() + IDLE_MS);
   }

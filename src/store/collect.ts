@@ -137,15 +137,18 @@ async function mark(platform: Platform, kind: Kind): Promise<Mark> {
   return { marked: results.flat().length, more };
 }
 
+/** Said as the partial index says it, or SQLite would look through all files. */
+const UNREGISTERED = sql`state <> 'registered'`;
+
 /** Files that nobody registered within a day, and the terms of files that are on their way out. */
 async function clearFiles({ db, now }: Platform): Promise<number> {
   const results = await queryEach(db, Affected, [
     sql`update xet_files set state = 'removed' where id in (
-      select id from xet_files where state = 'open' and created_at < ${now() - STAGED_MS} limit ${SWEEP_PAGE})`,
+      select id from xet_files where ${UNREGISTERED} and state = 'open' and created_at < ${now() - STAGED_MS} limit ${SWEEP_PAGE})`,
     sql`delete from xet_terms where rowid in (
-      select t.rowid from xet_files f join xet_terms t on t.file_id = f.id where f.state = 'removed' limit ${TERMS_PAGE}) returning 1 as n`,
+      select t.rowid from xet_files f join xet_terms t on t.file_id = f.id where ${UNREGISTERED} and state = 'removed' limit ${TERMS_PAGE}) returning 1 as n`,
     sql`delete from xet_files where id in (
-      select id from xet_files f where f.state = 'removed'
+      select id from xet_files f where ${UNREGISTERED} and state = 'removed'
         and not exists (select 1 from xet_terms t where t.file_id = f.id) limit ${SWEEP_PAGE}) returning 1 as n`,
   ]);
   return results.flat().length;
@@ -292,7 +295,7 @@ export async function reportGarbage(platform: Platform, kinds: readonly Kind[]):
       const isDue = sql`r.idle_since < ${now - config.graces[kind.grace]}`;
       return sql`select count(*) as rows, sum(${kind.bytes}) as bytes, count(*) filter (where ${isDue}) as due_rows,
           sum(${kind.bytes}) filter (where ${isDue}) as due_bytes, min(r.idle_since) as since
-        from ${kind.table} as r where r.idle_since is not null and ${kind.among} and not (${kind.named})`;
+        from ${kind.table} as r where r.idle_since >= 0 and ${kind.among} and not (${kind.named})`;
     }),
   );
   const [objects] = await queryRows(
