@@ -7,6 +7,8 @@ import * as z from "zod";
 import { administrator, anonymous, type Client, fileLine, lfsLine, uploadLfs, user } from "../../kit/actors";
 import { cachePuts, countRoundTrips } from "../../kit/round-trips";
 import { headersOf, settled } from "../../kit/settled";
+import { buildFile } from "../../kit/xet";
+import { connect } from "../../kit/xet-client";
 
 const REPO = "ada/digits";
 const WEIGHTS = new TextEncoder().encode("0123456789");
@@ -142,6 +144,31 @@ describe("what is not public", () => {
     expect(headers.get("cache-control")).toMatch(/^private, /);
     expect(headers.get("vary")).toContain("authorization");
   });
+});
+
+it("keeps nothing of a file whose digest is only claimed, and rebuilds of it that never change", async () => {
+  const bytes = crypto.getRandomValues(new Uint8Array(50_000));
+  const built = buildFile(bytes, 2);
+  await (await connect(ada, REPO, "write")).upload(built);
+  const oid = Buffer.from(await crypto.subtle.digest("SHA-256", bytes)).toString("hex");
+  const answer = await ada.commit(REPO, [lfsLine("claimed.bin", oid, bytes.length)]);
+  const commit = z.object({ commitOid: z.string() }).parse(answer.body).commitOid;
+  await env.DB.prepare("update repo_contents set state = 'claimed' where sha256 = ?").bind(oid).run();
+  const path = `/${REPO}/resolve/${commit}/claimed.bin`;
+  const puts = await cachePuts(async () => {
+    for (let i = 0; i < 2; i++) expect((await settled(anonymous, path)).bytes).toEqual(bytes);
+  });
+  expect(puts).toEqual([]);
+
+  const reader = await connect(anonymous, REPO, "read");
+  const rebuild = new URL(`${reader.casUrl}/v2/reconstructions/${built.file.hash}`).pathname;
+  const first = await countRoundTrips(() => settled(reader, rebuild));
+  const again = await countRoundTrips(() => settled(reader, rebuild));
+  expect([first.d1, again.d1]).toEqual([2, 1]);
+  expect(again.result.bytes).toEqual(first.result.bytes);
+  await env.DB.prepare("update repo_contents set state = 'mismatched' where sha256 = ?").bind(oid).run();
+  expect((await settled(anonymous, path)).status).toBe(409);
+  expect((await settled(reader, rebuild)).status).toBe(404);
 });
 
 it("finds a file afresh when the place that was remembered is gone", async () => {
