@@ -5,11 +5,13 @@ import { beforeEach, describe, expect, it } from "vitest";
 import * as z from "zod";
 import { readConfig } from "../../../src/config";
 import { commitBatch, queryRows } from "../../../src/db/client";
+import { xetHashOf } from "../../../src/formats/xet/hash";
 import { collectStep } from "../../../src/hub/collect";
 import { parseXetHash } from "../../../src/ids";
 import { cloudflarePlatform } from "../../../src/platform/cloudflare";
 import type { Platform } from "../../../src/platform/platform";
 import { storeBytes } from "../../../src/store/contents";
+import { findDedup } from "../../../src/store/dedup";
 import { adoptObjects, objectsUsable, stageObjects } from "../../../src/store/objects";
 import { PUBLIC, type Scopes } from "../../../src/store/scopes";
 import { registerShard } from "../../../src/store/shards";
@@ -165,6 +167,18 @@ describe("xorbs", () => {
     const again = await receiveXorb(platform, SCOPES, { hash: xorb.hash, body, contentLength: xorb.body.length });
     expect(again.inserted).toBe(false);
     await passes(21 * DAY);
+    await register();
+  });
+
+  it("that a deduplication answer told of are kept from then on", async () => {
+    await send();
+    const [chunk] = built.xorbs[0]?.chunks ?? [];
+    if (chunk === undefined) throw new Error("there is no chunk");
+    const hash = xetHashOf(chunk.hash);
+    await run(sql`insert into dedup_chunks (chunk, xorb_id) select ${hash}, id from xorbs`);
+    await passes(21 * DAY);
+    expect(await findDedup(platform, SCOPES, hash)).not.toBeNull();
+    await passes(2 * DAY);
     await register();
   });
 
