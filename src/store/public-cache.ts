@@ -47,20 +47,6 @@ export async function recall<T>(
   return schema.safeParse(await found.json()).data ?? null;
 }
 
-/** A value of a public repository that stays the same for `maxAgeS` seconds: from the cache, or made and kept for the next. */
-export async function remembered<T>(
-  platform: Cached,
-  owner: Owned,
-  entry: { readonly key: string; readonly schema: z.ZodType<T>; readonly maxAgeS: number },
-  make: () => Promise<T>,
-): Promise<T> {
-  const known = await recall(platform, owner, entry.key, entry.schema);
-  if (known !== null) return known;
-  const made = await make();
-  platform.defer(keep(platform, owner, entry.key, JSON.stringify(made), entry.maxAgeS));
-  return made;
-}
-
 /** Bytes that never change: from the cache, or read and kept for the next. `size` is of all that `read` gives. */
 export async function readThrough(
   platform: Cached,
