@@ -207,7 +207,8 @@ function linkContents(repoId: string, files: readonly NewFile[], now: number): S
         sql`insert into repo_contents (repo_id, sha256, file_id, state, created_at)
           select ${repoId}, value ->> 0, value ->> 1, value ->> 2, ${now} from json_each(${rows}) where true
           on conflict do update set idle_since = null,
-            file_id = iif(state = 'mismatched', excluded.file_id, file_id), state = iif(state = 'mismatched', excluded.state, state)
+            file_id = iif(state = 'mismatched' and excluded.state = 'verified', excluded.file_id, file_id),
+              state = iif(state = 'mismatched' and excluded.state = 'verified', 'verified', state)
             where idle_since is not null or state = 'mismatched'`,
         sql`update contents set idle_since = null
           where idle_since is not null and sha256 in (select value ->> 0 from json_each(${rows}) where value ->> 1 is null)`,

@@ -86,6 +86,15 @@ describe("a claim that is false", () => {
     expect(digestOf(await download(alice, "alice/model", "model.bin"))).toBe(lie);
   });
 
+  it("is mended by the right bytes of another repository, too", async () => {
+    await publish(lie);
+    await back.run();
+    await publishFile(bob, "bob/model", "right.bin", randomBytes(2, 1000));
+    expect((await alice.commit("alice/model", [lfsLine("model.bin", lie, 1000)])).status).toBe(200);
+    expect(await back.holding("model", lie)).toMatchObject({ state: "verified", fileId: null });
+    expect(digestOf(await download(alice, "alice/model", "model.bin"))).toBe(lie);
+  });
+
   it("beside a true one of the same file: each gets what it deserves", async () => {
     await publish(lie);
     await (await connect(alice, "alice/model", "write")).upload(claiming(truth));
