@@ -169,14 +169,12 @@ describe("a multipart upload", () => {
 
   it("whose parts are other bytes is dropped whole", async () => {
     const { oid, completion, urls } = await started();
-    const before = await objects();
     const parts = await send(urls, bytesOf(bytes.length, 9));
     const answer = await anonymous.post(completion, { oid, parts });
     expect(answer.status).toBe(422);
     expect(answer.text).toContain(oid);
     const { results } = await env.DB.prepare("select state from objects where key like 'uploads/%'").all();
     expect(results.map((row) => row.state)).toEqual(["condemned", "condemned", "condemned"]);
-    expect(await objects()).toEqual(before);
   });
 
   it("with an ETag that was not given is refused", async () => {
