@@ -350,7 +350,7 @@ async function link(
 
 /** `page`: JSON rows of hash and id of the draft, or null where there is none. */
 function registerFiles(page: string, target: string): Statement[] {
-  const left = sql`select f.id from json_each(${page}) j join xet_files f on f.id = j.value ->> 1 where f.state = 'open'`;
+  const left = sql`select id from xet_files where state = 'open' and id in (select value ->> 1 from json_each(${page}))`;
   return [
     sql`update xet_files set state = 'registered' where state = 'open' and id in (select value ->> 1 from json_each(${page}))
       and not exists (select 1 from xet_files r where r.hash = xet_files.hash and r.scope = xet_files.scope and r.state = 'registered')`,
@@ -363,7 +363,8 @@ function registerFiles(page: string, target: string): Statement[] {
 
 /**
  * `page`: JSON rows of SHA-256 and file hash. What the repository holds as verified stays. Anything else may give way to the new
- * file, unless that is known to be another: sending a file again mends a wrong claim, and never makes one.
+ * file, unless that is known to be another: sending a file again mends a wrong claim, and never makes one. The cross join keeps
+ * SQLite from reading the page once for each file.
  */
 function holdFiles(page: string, target: string, repoId: string, now: number, mode: Claims): Statement[] {
   const stays = mode === "add" ? sql`1` : sql`(state = 'verified' or excluded.state = 'mismatched')`;
@@ -371,13 +372,13 @@ function holdFiles(page: string, target: string, repoId: string, now: number, mo
     sql`insert into repo_contents (repo_id, sha256, file_id, state, created_at)
       select ${repoId}, j.value ->> 0, f.id,
           case when f.sha256 is null then 'claimed' when f.sha256 = j.value ->> 0 then 'verified' else 'mismatched' end, ${now}
-        from json_each(${page}) j join xet_files f on f.hash = j.value ->> 1 and f.scope = ${target} and f.state = 'registered'
+        from json_each(${page}) j cross join xet_files f on f.hash = j.value ->> 1 and f.scope = ${target} and f.state = 'registered'
         where true
       on conflict (repo_id, sha256) do update set idle_since = null,
         file_id = iif(${stays}, file_id, excluded.file_id), state = iif(${stays}, state, excluded.state)`,
     verifyTasks(
-      sql`select distinct h.file_id from json_each(${page}) j join repo_contents h on h.repo_id = ${repoId} and h.sha256 = j.value ->> 0
-        where h.state = 'claimed' and h.file_id is not null`,
+      sql`select distinct file_id from repo_contents where repo_id = ${repoId} and state = 'claimed' and file_id is not null
+        and sha256 in (select value ->> 0 from json_each(${page}))`,
       now,
     ),
   ];

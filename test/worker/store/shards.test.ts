@@ -147,6 +147,17 @@ describe("a shard that tells the truth", () => {
     expect(await register(alice, encodeShard({ files: [], xorbs: [xorbSpec(one)] }))).toMatchObject({ files: 0 });
   });
 
+  it("may have thousands of small files, in a time that grows no faster than they do", async () => {
+    const chunks = Array.from({ length: 4000 }, (_, i) => randomBytes(100 + i, 40));
+    const many = buildXorb(chunks, true);
+    await upload(alice, many);
+    const files = chunks.map((_, i) => fileOf([[many, i, i + 1]]));
+    expect(await register(alice, shardOf(...files))).toEqual({ files: 4000, existed: false });
+    expect(await count("repo_contents where state = 'claimed'")).toBe(4000);
+    expect(await count("storage_tasks")).toBe(4000);
+    expect(await register(alice, shardOf(...files))).toEqual({ files: 4000, existed: true });
+  });
+
   it("sent again, also by two at once, changes nothing", async () => {
     await upload(alice, one, two);
     const answers = await Promise.all([register(alice, shardOf(whole)), register(alice, shardOf(whole))]);
