@@ -19,19 +19,24 @@ function directoriesOf(paths: string[]): string[] {
   return [...found].sort();
 }
 
-describe.each(VERSIONS)("huggingface_hub %s", (version) => {
+const CLIENTS = [
+  ...VERSIONS.map((version) => ({ version, withoutXet: false })),
+  { version: "1.33.0", withoutXet: true },
+] as const;
+
+describe.each(CLIENTS)("huggingface_hub $version, without Xet: $withoutXet", ({ version, withoutXet }) => {
   describe.each(["model", "dataset"] as const)("a %s repository", (type) => {
     let owner: Person;
     let session: Session;
     let repo: string;
     let folder: string;
-    const files = sampleFiles(`${version} ${type}`);
+    const files = sampleFiles(`${version} ${withoutXet} ${type}`);
     const digests = digestsOf(files);
     let published: { commit: string; first: string };
 
     beforeAll(async () => {
       owner = await newPerson("publisher");
-      session = { version, token: owner.token, home: scratch("home") };
+      session = { version, withoutXet, token: owner.token, home: scratch("home") };
       repo = `${owner.name}/Sample.${type}_1`;
       folder = scratch("folder");
       writeFiles(folder, files);
@@ -145,12 +150,12 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
     let session: Session;
     let repo: string;
     let commit: string;
-    const files = sampleFiles(`${version} one`);
+    const files = sampleFiles(`${version} ${withoutXet} one`);
     const digests = digestsOf(files);
 
     beforeAll(async () => {
       const owner = await newPerson("owner");
-      session = { version, token: owner.token, home: scratch("home") };
+      session = { version, withoutXet, token: owner.token, home: scratch("home") };
       repo = `${owner.name}/model`;
       const folder = scratch("folder");
       writeFiles(folder, files);
@@ -243,7 +248,7 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
   it("keeps a model card, and leaves out what .gitignore names", async () => {
     const owner = await newPerson("card");
     const answer = await pythonStep(
-      { version, token: owner.token, home: scratch("home") },
+      { version, withoutXet, token: owner.token, home: scratch("home") },
       "files.py",
       "card",
       { repo: `${owner.name}/card` },
@@ -257,7 +262,7 @@ describe.each(VERSIONS)("huggingface_hub %s", (version) => {
     const owner = await newPerson("many");
     const count = 1100;
     const answer = await pythonStep(
-      { version, token: owner.token, home: scratch("home") },
+      { version, withoutXet, token: owner.token, home: scratch("home") },
       "files.py",
       "many",
       { repo: `${owner.name}/many`, count },

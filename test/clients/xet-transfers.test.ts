@@ -251,6 +251,55 @@ describe("parts of a file", () => {
   });
 });
 
+describe("clients without Xet", () => {
+  const bytes = Buffer.concat([BASE.subarray(MB, 3 * MB), seededBytes("by lfs", 2 * MB)]);
+
+  it("upload files that Xet clients get by their parts, once the hub has taken them in", async () => {
+    const args = { repo, from: written("by-lfs.bin", bytes), path: "by-lfs.bin" };
+    recorded.traffic();
+    await upload(machine(owner, { withoutXet: true }), args);
+    const { xorbs, lfsCalls, all } = recorded.traffic();
+    expect({ xorbs, lfsCalls }).toEqual({ xorbs: 0, lfsCalls: 1 });
+    expect(all.filter(({ method }) => method === "PUT")).toHaveLength(1);
+    await eventually("the hub to take the file in", async () => {
+      const response = await fetch(`${recorded.endpoint}/${repo}/resolve/main/by-lfs.bin`, { method: "HEAD" });
+      return response.headers.get("x-xet-hash");
+    });
+    recorded.traffic();
+    expect(await download(machine(), args)).toBe(sha256(bytes));
+    expect(recorded.traffic().reconstructions).toBeGreaterThan(0);
+    // What the hub made of it is found by the next upload of the same bytes.
+    const longer = written("longer.bin", Buffer.concat([bytes, Buffer.from("an end of its own")]));
+    recorded.traffic();
+    await upload(machine(owner), { repo, from: longer, path: "longer.bin" });
+    expect(recorded.traffic().sentBytes).toBeLessThan(200_000);
+  });
+
+  it("download what Xet clients have uploaded", async () => {
+    recorded.traffic();
+    expect(await download(machine(undefined, { withoutXet: true }), { repo, path: "base.bin" })).toBe(sha256(BASE));
+    expect(recorded.traffic().reconstructions).toBe(0);
+  });
+});
+
+it("believes an uploader's SHA-256 beyond the repository once it is computed from the content", async () => {
+  const bytes = seededBytes("claimed", 3 * MB);
+  await upload(machine(owner), { repo, from: written("claimed.bin", bytes), path: "claimed.bin" });
+  const stranger = await newPerson("links");
+  const theirs = `${stranger.name}/theirs`;
+  await upload(machine(stranger), { repo: theirs, from: written("x.bin", Buffer.from("x")), path: "x.bin" });
+  // A repository that may link the bytes is told to upload nothing.
+  const Batch = z.object({ objects: z.tuple([z.object({ actions: z.unknown().optional() })]) });
+  await eventually("the digest to be verified", async () => {
+    const response = await fetch(`${recorded.endpoint}/${theirs}.git/info/lfs/objects/batch`, {
+      method: "POST",
+      headers: { "content-type": "application/vnd.git-lfs+json", authorization: `Bearer ${stranger.token}` },
+      body: JSON.stringify({ operation: "upload", objects: [{ oid: sha256(bytes), size: bytes.length }] }),
+    });
+    return Batch.parse(await response.json()).objects[0].actions === undefined ? true : null;
+  });
+});
+
 describe("the command line", () => {
   it.each(VERSIONS)("`hf upload` and `hf download` of %s", async (version) => {
     const bytes = weightsFile(`by hf ${version}`, MB);
