@@ -148,15 +148,14 @@ async function storeVerified(
   declared: Sha256 | undefined,
 ): Promise<Sha256> {
   const { readable, writable } = new FixedLengthStream(size);
+  // A bucket that gives up without reading leaves the writer waiting, unless it is told.
+  const refused = new AbortController();
   // Pump aborts the stream on any mismatch, so the put fails; the store checks a declared digest once more by itself.
-  const stored = platform.blobs.put(key, readable, declared).then(
-    () => null,
-    (error: unknown) => ({ error }),
-  );
+  const stored = platform.blobs.put(key, readable, declared).catch((error: unknown) => refused.abort(error));
   const expectation = declared === undefined ? {} : { expectedSha256: declared };
-  const { sha256 } = await pump(body, { expectedSize: size, ...expectation, to: writable });
-  const failure = await stored;
-  if (failure !== null) throw failure.error;
+  const { sha256 } = await pump(body, { expectedSize: size, ...expectation, to: writable, signal: refused.signal });
+  await stored;
+  refused.signal.throwIfAborted();
   return sha256;
 }
 

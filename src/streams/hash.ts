@@ -10,6 +10,8 @@ export type PumpOptions = {
   readonly expectedSha256?: Sha256;
   /** Closed when everything matched, aborted otherwise. */
   readonly to?: WritableStream<Uint8Array>;
+  /** Aborted when nobody reads `to` any more, which may show in no other way. */
+  readonly signal?: AbortSignal;
 };
 
 export type Pumped = { readonly size: number; readonly sha256: Sha256 };
@@ -32,10 +34,11 @@ export async function nextOrInterrupted(
  * or goes on too long, `digest_mismatch` when it holds other bytes than declared; errors of `to` come through as they are.
  */
 export async function pump(body: ReadableStream<Uint8Array>, options: PumpOptions): Promise<Pumped> {
-  const { expectedSize, expectedSha256, to } = options;
+  const { expectedSize, expectedSha256, to, signal } = options;
   // What is written may be queued by the receiver, so its buffer must not be filled again.
   const chunks = readChunks(body, { reuse: to === undefined });
   const writer = to?.getWriter();
+  signal?.addEventListener("abort", () => void writer?.abort(signal.reason).catch(() => undefined));
   const hash = createHash("sha256");
   let size = 0;
   try {

@@ -131,6 +131,15 @@ test("a body of strings is refused", async () => {
   await expect(pump(untyped, { expectedSize: 1 })).rejects.toMatchObject({ code: "body_interrupted" });
 });
 
+test("a receiver that gives up without reading ends the pump", async () => {
+  const { writable } = new FixedLengthStream(3_500_000);
+  const gaveUp = new AbortController();
+  const body = bodyOf("bytes", pattern(3_500_000), 70_001);
+  const pumped = pump(body, { expectedSize: 3_500_000, to: writable, signal: gaveUp.signal });
+  gaveUp.abort(new Error("the bucket is busy"));
+  await expect(pumped).rejects.toThrow("the bucket is busy");
+});
+
 describe("readAll", () => {
   test.each(KINDS)("gives a %s body whole, up to the limit", async (kind) => {
     const bytes = pattern(2_500_000);
