@@ -1,4 +1,4 @@
-"""Runs a command and prints as JSON what it took: time, CPU time of it and its children, memory; and what it printed."""
+"""Runs a command and prints as JSON what it took (time, CPU time of it and its children, memory) and printed."""
 
 from __future__ import annotations
 

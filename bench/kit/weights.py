@@ -1,4 +1,4 @@
-"""Writes files to transfer: random bytes, or safetensors with fp32 tensors of bf16 values (which pack to about half)."""
+"""Writes files to transfer: random bytes, or safetensors with fp32 tensors of bf16 values, which pack to half."""
 
 from __future__ import annotations
 

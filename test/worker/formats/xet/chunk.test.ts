@@ -64,14 +64,18 @@ describe("round trips", () => {
   });
 
   test("of byte groups", () => {
-    for (let size = 0; size < 20; size++) {
-      const bytes = Uint8Array.from({ length: size }, (_, at) => at);
+    for (let size = 0; size < 70; size++) {
+      // Above 127 too, where a byte is the sign of a word.
+      const bytes = Uint8Array.from({ length: size }, (_, at) => at * 37);
       const groups = new Uint8Array(size);
       splitBg4(bytes, groups);
-      expect([...groups]).toEqual([0, 1, 2, 3].flatMap((group) => [...bytes].filter((at) => at % 4 === group)));
-      const joined = new Uint8Array(size);
-      joinBg4(groups, joined);
-      expect(joined).toEqual(bytes);
+      expect([...groups]).toEqual([0, 1, 2, 3].flatMap((group) => [...bytes].filter((_, at) => at % 4 === group)));
+      // Wherever both lie in memory: words of 32 bits have places of their own.
+      for (const at of [0, 1, 4]) {
+        const joined = new Uint8Array(at + size).subarray(at);
+        joinBg4(join(new Uint8Array(at), groups).subarray(at), joined);
+        expect(joined).toEqual(bytes);
+      }
     }
   });
 
