@@ -60,6 +60,8 @@ export async function pump(body: ReadableStream<Uint8Array>, options: PumpOption
     return { size, sha256 };
   } catch (error) {
     await Promise.all([chunks.cancel(error), writer?.abort(error).catch(() => undefined)]);
+    // workerd tells a pending write only that the stream is closed, not why.
+    signal?.throwIfAborted();
     throw error;
   }
 }
