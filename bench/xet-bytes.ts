@@ -1,6 +1,7 @@
 // What the stock client sends when most of a file is known already, counted on the way to the hub.
 import { rmSync } from "node:fs";
 import { join } from "node:path";
+import * as z from "zod";
 import { FaultyNetwork, type Passed } from "../test/faults/proxy.ts";
 import { MIB } from "./kit/bytes.ts";
 import { printHeading, printTable } from "./kit/report.ts";
@@ -10,9 +11,11 @@ import { type Account, hf, type Measured, makeFile, measure, newHome, settled } 
 const NAME = "model.safetensors";
 const EDIT_BYTES = 16;
 
+const storageShape = z.object({ revisions: z.tuple([z.object({ commit: z.string(), new_bytes: z.number() })]) });
+
 const kilobytes = (bytes: number): string => (bytes / 1000).toLocaleString("en-US", { maximumFractionDigits: 1 });
 
-function rowOf(name: string, size: number, passed: readonly Passed[], { seconds }: Measured): string[] {
+function rowOf(name: string, size: number, passed: readonly Passed[], stored: string, { seconds }: Measured): string[] {
   const sent = (path: RegExp) => passed.reduce((sum, one) => sum + (path.test(one.path) ? one.sent : 0), 0);
   const received = (path: RegExp) => passed.reduce((sum, one) => sum + (path.test(one.path) ? one.received : 0), 0);
   return [
@@ -22,6 +25,7 @@ function rowOf(name: string, size: number, passed: readonly Passed[], { seconds 
     kilobytes(sent(/\/xorbs\//)),
     kilobytes(sent(/\/shards$/)),
     kilobytes(received(/\/chunks\//)),
+    stored,
     String(passed.length),
     seconds.toFixed(1),
   ];
@@ -50,8 +54,23 @@ export async function benchXetBytes(stage: Stage, { quick }: { quick: boolean })
   const upload = async (name: string, home: string, repo: string, size: number): Promise<void> => {
     network.heal();
     const measured = await hf(home, account, "upload", repo, path, NAME);
-    rows.push(rowOf(name, size, network.log, measured));
+    const passed = network.log;
     await settled(hub);
+    rows.push(rowOf(name, size, passed, await stored(repo), measured));
+  };
+  /** By the hub's own account of its newest revision. */
+  let lastCommit = "";
+  const stored = async (repo: string): Promise<string> => {
+    const { revisions } = await client.call(
+      "GET",
+      `/api/v1/repos/model/${repo}/storage?limit=1`,
+      undefined,
+      storageShape,
+    );
+    const [{ commit, new_bytes }] = revisions;
+    const isNew = commit !== lastCommit;
+    lastCommit = commit;
+    return isNew ? kilobytes(new_bytes) : "no commit";
   };
   try {
     const weights = await client.createRepo("xet-bytes-weights", true);
@@ -75,5 +94,8 @@ export async function benchXetBytes(stage: Stage, { quick }: { quick: boolean })
     for (const home of homes) rmSync(home, { recursive: true, force: true });
     rmSync(path, { force: true });
   }
-  printTable(["kB", "file", "sent", "in xorbs", "in shards", "told of known chunks", "requests", "seconds"], rows);
+  printTable(
+    ["kB", "file", "sent", "in xorbs", "in shards", "told of known chunks", "new in storage", "requests", "seconds"],
+    rows,
+  );
 }
