@@ -159,6 +159,13 @@ export class FaultHub {
     return { mend: () => change("drop trigger if exists refused") };
   }
 
+  /** While the Worker is down: as if so much time had passed that nobody waits for what its dead work had leased. */
+  endLeases(): void {
+    const database = new DatabaseSync(databaseOf(this.hub.state), { timeout: LOCK_MS });
+    database.exec("update storage_tasks set due_at = 0");
+    database.close();
+  }
+
   /** A killed compute service that comes back on an empty disk. */
   forgetJournal(): void {
     rmSync(join(this.hub.state, "compute"), { recursive: true, force: true });
