@@ -10,8 +10,11 @@ import { sign } from "../platform/signing";
 import { isVisible, type Scopes } from "./scopes";
 import { loadIndex, VISIBLE_XORB, type VisibleXorb, VisibleXorbRow } from "./xorbs";
 
-/** An answer's bounds: 48 bytes a chunk, so at most some 3 MB. */
-const MAX_XORBS = 16;
+/**
+ * An answer's bounds: 48 bytes a chunk, so at most some 3 MB. 64 full xorbs are 4 GiB of a file. Behind them a client sends what
+ * the hub has until it meets the next eligible chunk, some 64 MiB on.
+ */
+const MAX_XORBS = 64;
 const MAX_CHUNKS = 65_536;
 /** Terms of the family's file that are looked through, from the chunk on and before it. */
 const FAMILY_TERMS = 1000;

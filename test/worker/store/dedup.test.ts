@@ -84,17 +84,17 @@ describe("an eligible chunk", () => {
     expect((found?.expires ?? 0) - (found?.created ?? 0)).toBeLessThanOrEqual(DAY_MS / 1000);
   });
 
-  it("finds at most sixteen xorbs, those that follow it first", async () => {
-    const xorbs = Array.from({ length: 20 }, (_, i) => xorbOf(10 + i));
+  it("finds at most 64 xorbs, those that follow it first", async () => {
+    const xorbs = Array.from({ length: 68 }, (_, i) => xorbOf(10 + i));
     await publish(alice, ...xorbs);
     const third = xorbs[2];
     if (third === undefined) throw new Error("no xorb");
     // The first chunk of a file that begins in the middle of the other.
-    await publish(everyone, xorbOf(99));
+    await publish(everyone, xorbOf(199));
     await env.DB.prepare("insert into dedup_chunks (chunk, xorb_id) select ?, id from xorbs where hash = ?")
       .bind(firstChunk(third), third.hash)
       .run();
-    expect(hashesOf(await ask(alice, firstChunk(third)))).toEqual(xorbs.slice(2, 18).map(({ hash }) => hash));
+    expect(hashesOf(await ask(alice, firstChunk(third)))).toEqual(xorbs.slice(2, 66).map(({ hash }) => hash));
   });
 
   it("finds the newest of its files", async () => {
