@@ -23,7 +23,6 @@ function runDemo(hub: Hub, stop: StopRequest): Promise<number | undefined> {
         PYTHONUNBUFFERED: "1",
         HF_ENDPOINT: hub.endpoint,
         HF_HOME: join(hub.state, "huggingface"),
-        HF_HUB_DISABLE_XET: "1",
         HF_HUB_DISABLE_TELEMETRY: "1",
         OWM_TOKEN: hub.token,
       },

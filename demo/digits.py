@@ -49,6 +49,8 @@ def main() -> None:
 
         say("\n3. Each team trains the base on data of its own, at home, and publishes with the stock client.")
         models = {team: publish_team(api[team], team, base, place, split) for team in TEAM}
+        for model in models.values():
+            print_storage(hub, model)
 
         say("\n4. The hub merges w = λ·wA + (1−λ)·wB for eleven λ and evaluates each on the validation split.")
         sweep = merge_and_validate(hub, models, base, dataset)
@@ -125,6 +127,16 @@ def publish_team(api: HfApi, team: str, base: str, place: Path, split: teams.Spl
     result = teams.train_team(downloaded, base, data, folder, team=team.upper(), seed=ord(team))
     say(f"  team {team.upper()}: {result.rows} images, training accuracy {result.accuracy:.3f}")
     return publish(api, TEAM[team], folder, "model", f"Team {team.upper()}'s digits")
+
+
+def print_storage(hub: Hub, reference: str) -> None:
+    """What a revision takes in storage: the client packs weights, and the hub keeps equal parts once."""
+    repo, commit = reference.split("@")
+    [revision] = hub.call("GET", f"/repos/model/{repo}/storage?revision={commit}&limit=1")["revisions"]
+    say(
+        f"  {repo}: {revision['logical_bytes']:,} bytes of files take {revision['stored_bytes']:,} in storage; "
+        f"{revision['new_bytes']:,} of these are new, the hub had the rest"
+    )
 
 
 def merge_request(models: dict[str, str], base: str, weight: float, branch: str) -> dict[str, Any]:

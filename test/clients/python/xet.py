@@ -25,9 +25,7 @@ def _commit(api: HfApi, args: Arguments) -> CommitInfo:
     place, propose_it = Path(args["from"]), args.get("propose", False)
     if place.is_dir():
         return api.upload_folder(repo_id=args["repo"], folder_path=place, create_pr=propose_it)
-    return api.upload_file(
-        repo_id=args["repo"], path_or_fileobj=place, path_in_repo=args["path"], create_pr=propose_it
-    )
+    return api.upload_file(repo_id=args["repo"], path_or_fileobj=place, path_in_repo=args["path"], create_pr=propose_it)
 
 
 def down(api: HfApi, args: Arguments) -> object:
