@@ -51,6 +51,10 @@ const ERRORS = {
   xet_xorb_missing: [400, "No xorb {hash} was uploaded, or you may not refer to it"],
   xet_shard_invalid: [400, "The shard is refused: {problem}"],
   // What failed on our side
+  xet_claim_pending: [
+    503,
+    "Another upload under one of these SHA-256 is still being checked: send the shard again in some seconds.",
+  ],
   xet_retry: [503, "What this shard refers to was removed meanwhile: send it again."],
   compute_unavailable: [503, "The compute service does not answer: {problem}"],
   content_quarantined: [

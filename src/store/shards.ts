@@ -334,6 +334,7 @@ async function link(
       }),
     ),
   ];
+  if (mode === "add") guards.push(...claims.map((page) => noOtherClaim(repoId, page)));
   await commitBatch(platform.db, guards, [
     ...files.flatMap((page) => registerFiles(page, target)),
     ...claims.flatMap((page) => holdFiles(page, target, repoId, now, mode)),
@@ -347,6 +348,16 @@ async function link(
     ),
   ]);
 }
+
+/**
+ * Who may not replace a claim waits until it is settled: neither of two who say different things of one digest can speak for the
+ * other's pull request meanwhile. `page`: JSON rows of SHA-256 and file hash.
+ */
+const noOtherClaim = (repoId: string, page: string): Guard => ({
+  holds: sql`not exists (select 1 from json_each(${page}) j cross join repo_contents h on h.repo_id = ${repoId} and h.sha256 = j.value ->> 0
+    join xet_files f on f.id = h.file_id where h.state = 'claimed' and f.hash <> j.value ->> 1)`,
+  otherwise: () => new HubError("xet_claim_pending"),
+});
 
 /** `page`: JSON rows of hash and id of the draft, or null where there is none. */
 function registerFiles(page: string, target: string): Statement[] {
@@ -367,7 +378,11 @@ function registerFiles(page: string, target: string): Statement[] {
  * SQLite from reading the page once for each file.
  */
 function holdFiles(page: string, target: string, repoId: string, now: number, mode: Claims): Statement[] {
-  const stays = mode === "add" ? sql`1` : sql`(state = 'verified' or excluded.state = 'mismatched')`;
+  // A wrong claim that a commit names is for the repository's writers to mend: to be seen by all, they must have asked for it.
+  const stays =
+    mode === "add"
+      ? sql`(state <> 'mismatched' or exists (select 1 from tree_entries e where e.repo_id = ${repoId} and e.sha256 = repo_contents.sha256))`
+      : sql`(state = 'verified' or excluded.state = 'mismatched')`;
   return [
     sql`insert into repo_contents (repo_id, sha256, file_id, state, created_at)
       select ${repoId}, j.value ->> 0, f.id,

@@ -6,6 +6,7 @@ import * as z from "zod";
 import { xetHashOf } from "../../../src/formats/xet/hash";
 import { administrator, anonymous, Batch, type Client, lfsLine, uploadLfs, user } from "../../kit/actors";
 import { countRoundTrips } from "../../kit/round-trips";
+import { Backroom } from "../../kit/upkeep";
 import { type BuiltFile, buildFile, encodeShard, randomBytes, sha256Of, xorbSpec } from "../../kit/xet";
 import { connect, V1, V2, type XetClient } from "../../kit/xet-client";
 
@@ -117,7 +118,21 @@ describe("who may only propose a change", () => {
 
   it("puts no other bytes under a digest that is committed", async () => {
     await publish();
+    expect(await lie()).toBe(503);
+    expect(same(await served(), bytes)).toBe(true);
+    await new Backroom().run();
     expect(await lie()).toBe(200);
+    expect(same(await served(), bytes)).toBe(true);
+  });
+
+  it("waits for another's claim on the same digest, and mends a wrong one", async () => {
+    expect(await lie()).toBe(200);
+    const proposer = await connect(eve, REPO, "write", "?create_pr=1");
+    expect((await proposer.upload(built)).status).toBe(503);
+    await new Backroom().run();
+    expect((await proposer.upload(built)).status).toBe(200);
+    await new Backroom().run();
+    expect((await ada.commit(REPO, [lfsLine("model.safetensors", sha256, bytes.length)])).status).toBe(200);
     expect(same(await served(), bytes)).toBe(true);
   });
 
