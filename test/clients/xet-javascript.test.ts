@@ -108,3 +108,17 @@ it("sends of an edit only what is new", async () => {
   expect(recorded.traffic().sentBytes).toBeLessThan(500_000);
   expect(await download(python(), { repo: repo.name, path })).toBe(sha256(edited));
 });
+
+it("lets who may not write propose a file, which lies on the pull request's own ref", async () => {
+  const stranger = await newPerson("js-xet-stranger");
+  const bytes = seededBytes("javascript proposal", 200_000);
+  const file = { path: "proposed.bin", content: new Blob([new Uint8Array(bytes)]) };
+  recorded.traffic();
+  const proposed = await hub.uploadFile({ ...as(stranger), repo, file, useXet: true, isPullRequest: true });
+  expect(recorded.traffic().xorbs).toBe(1);
+  const [, number] = /\/discussions\/(\d+)$/.exec(proposed?.pullRequestUrl ?? "") ?? [];
+  const revision = `refs/pr/${number}`;
+  const blob = await hub.downloadFile({ ...as(owner), repo, path: "proposed.bin", revision, xet: true });
+  expect(sha256(await bytesOf(blob))).toBe(sha256(bytes));
+  await expect(hub.uploadFile({ ...as(stranger), repo, file, useXet: true })).rejects.toThrow();
+});

@@ -5,8 +5,10 @@ import { authorize } from "../../access/caller";
 import { HubError } from "../../errors";
 import { type Linkable, linkable } from "../../hub/commits";
 import { findHeldContent, noteDownload } from "../../hub/downloads";
-import { findRepo, type Repository, repoName, targetOf } from "../../hub/repositories";
-import { parseRepoId, parseSha256, type RepoType, type Sha256 } from "../../ids";
+import { authorizeProposal } from "../../hub/pull-requests";
+import { authorizePush } from "../../hub/push-rights";
+import { findRepo, MAIN, type Repository, repoName, targetOf } from "../../hub/repositories";
+import { parseRefName, parseRepoId, parseSha256, type RefName, type RepoType, type Sha256 } from "../../ids";
 import {
   completeUpload,
   openUploads,
@@ -27,6 +29,8 @@ const BatchBody = z.object({
   transfers: z.array(z.string()).default(["basic"]),
   objects: z.array(z.object({ oid: z.string(), size: z.number().int().nonnegative() })).max(1000),
   hash_algo: z.string().optional(),
+  /** Clients leave it out where a pull request is yet to be opened. */
+  ref: z.object({ name: z.string() }).nullish(),
 });
 const VerifyBody = z.object({ oid: z.string(), size: z.number().int().nonnegative() });
 const CompleteBody = z.object({
@@ -64,11 +68,13 @@ async function batch(c: Ctx, type: RepoType): Promise<Response> {
       ),
     });
   }
-  authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+  const ref = body.ref ?? null;
+  if (ref === null) authorizeProposal(caller, repo);
+  else await authorizePush(caller, repo, pushedRef(ref.name));
   // What is only claimed to be these bytes does not spare their upload: someone who proposes a change may have claimed it.
   for (const [sha256, { holding }] of held) if (holding.state === "claimed") held.delete(sha256);
   if (body.transfers.includes("xet"))
-    return json({ transfer: "xet", objects: await xetUploads(c, repo, objects, held) });
+    return json({ transfer: "xet", objects: await xetUploads(c, repo, { objects, held, proposes: ref === null }) });
   const canSplit = body.transfers.includes("multipart");
   const wanted = objects.filter(({ sha256 }) => !held.has(sha256));
   const uploads = await openUploads(caller.platform, { repoId: repo.id }, wanted, !canSplit);
@@ -89,10 +95,14 @@ async function batch(c: Ctx, type: RepoType): Promise<Response> {
 async function xetUploads(
   c: Ctx,
   repo: Repository,
-  objects: readonly { readonly sha256: Sha256; readonly size: number }[],
-  held: ReadonlyMap<Sha256, Linkable>,
+  wanted: {
+    readonly objects: readonly { readonly sha256: Sha256; readonly size: number }[];
+    readonly held: ReadonlyMap<Sha256, Linkable>;
+    readonly proposes: boolean;
+  },
 ) {
-  const href = tokenUrl(originOf(c), repo, "write");
+  const { objects, held, proposes } = wanted;
+  const href = `${tokenUrl(originOf(c), repo, "write")}${proposes ? "?create_pr=1" : ""}`;
   const connection = connectionHeaders(await connect(callerOf(c), originOf(c), repo, true));
   const upload = { href, header: { ...connection, "X-Xet-Session-Id": crypto.randomUUID() } };
   return objects.map(({ sha256, size }) => {
@@ -100,6 +110,9 @@ async function xetUploads(
     return known === undefined ? { oid: sha256, size, actions: { upload } } : sizeChecked(sha256, size, known.size);
   });
 }
+
+/** Only that of a pull request changes who may upload; branches come in several spellings. */
+const pushedRef = (name: string): RefName => (name.startsWith("refs/pr/") ? parseRefName(name, "ref.name") : MAIN);
 
 const base = (c: Ctx, type: RepoType, name: string): string => `${originOf(c)}/${WEB_PREFIX[type]}${name}.git/info/lfs`;
 
@@ -120,7 +133,7 @@ function uploadAction(upload: Upload, links: UploadLinks) {
 async function verify(c: Ctx, type: RepoType): Promise<Response> {
   const caller = callerOf(c);
   const repo = await repoOf(c, type);
-  authorize(caller, { action: "repo.write", repo }, targetOf(repo));
+  authorizeProposal(caller, repo);
   const { oid, size } = await jsonBody(c, VerifyBody);
   const sha256 = parseSha256(oid, "oid");
   const actual = (await linkable(caller, repo, [sha256])).get(sha256)?.size;

@@ -233,10 +233,14 @@ describe("the batch call", () => {
     expect(Batch.parse(answer.body).objects[0]?.actions?.upload.href).toBeDefined();
   });
 
-  it("is for writers only", async () => {
+  it("is for writers where it names a branch, and for whoever may propose where it names none", async () => {
     const eve = await user(admin, "eve");
-    const body = { operation: "upload", objects: [] };
-    expect((await eve.post(`/${REPO}.git/info/lfs/objects/batch`, body)).status).toBe(403);
-    expect((await anonymous.post(`/${REPO}.git/info/lfs/objects/batch`, body)).status).toBe(401);
+    const proposal = { operation: "upload", objects: [] };
+    const push = { ...proposal, ref: { name: "main" } };
+    const status = async (who: Client, body: unknown) =>
+      (await who.post(`/${REPO}.git/info/lfs/objects/batch`, body)).status;
+    expect([await status(eve, push), await status(anonymous, push)]).toEqual([403, 401]);
+    expect([await status(eve, proposal), await status(anonymous, proposal)]).toEqual([200, 401]);
+    expect(await status(ada, push)).toBe(200);
   });
 });

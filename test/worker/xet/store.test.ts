@@ -340,7 +340,7 @@ describe("resolve of a file that is kept as Xet", () => {
 
 describe("the LFS batch call", () => {
   const ask = (transfers: string[], objects = [{ oid: sha256 as string, size: bytes.length }]) =>
-    ada.post(`/${REPO}.git/info/lfs/objects/batch`, { operation: "upload", transfers, objects });
+    ada.post(`/${REPO}.git/info/lfs/objects/batch`, { operation: "upload", transfers, objects, ref: { name: "main" } });
 
   it("gives a client that offers Xet all that it needs", async () => {
     const answer = Batch.parse((await ask(["basic", "multipart", "xet"])).body);
@@ -363,6 +363,16 @@ describe("the LFS batch call", () => {
     const oid = await uploadLfs(ada, REPO, bytes);
     const verified = Batch.parse((await ask(["basic", "multipart", "xet"])).body);
     expect(verified.objects).toEqual([{ oid, size: bytes.length }]);
+  });
+
+  it("sends who names no branch to the token of a pull request", async () => {
+    const body = { operation: "upload", transfers: ["xet"], objects: [{ oid: sha256, size: bytes.length }] };
+    const answer = Batch.parse((await eve.post(`/${REPO}.git/info/lfs/objects/batch`, body)).body);
+    const upload = answer.objects[0]?.actions?.upload;
+    expect((await eve.get(new URL(upload?.href ?? "").pathname)).status).toBe(403);
+    expect((await eve.get(upload?.href ?? "")).status).toBe(200);
+    const client = writer.as(new Headers(upload?.header).get("x-xet-access-token") ?? "");
+    expect((await client.upload(built)).status).toBe(200);
   });
 
   it("stays as it was for clients that do not", async () => {
