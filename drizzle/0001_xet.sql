@@ -74,4 +74,5 @@ ALTER TABLE `repo_contents` ADD `idle_since` integer;--> statement-breakpoint
 CREATE INDEX `repo_contents_file` ON `repo_contents` (`file_id`);--> statement-breakpoint
 CREATE INDEX `repo_contents_idle` ON `repo_contents` (`idle_since`);--> statement-breakpoint
 INSERT OR IGNORE INTO `objects` (`key`, `state`, `changed_at`) SELECT s.`value` ->> 'key', 'live', c.`created_at` FROM `contents` c, json_each(c.`segments`) s;--> statement-breakpoint
-INSERT OR IGNORE INTO `objects` (`key`, `state`, `changed_at`) SELECT `key`, 'staged', 0 FROM `upload_parts`;
+INSERT OR IGNORE INTO `objects` (`key`, `state`, `changed_at`) SELECT `key`, 'live', 0 FROM `upload_parts`;--> statement-breakpoint
+INSERT OR IGNORE INTO `storage_tasks` (`kind`, `subject`, `due_at`, `created_at`) SELECT DISTINCT 'ingest', `repo_id` || ' ' || `sha256`, 0, 0 FROM `tree_entries` WHERE `lfs` = 1;
