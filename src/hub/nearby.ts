@@ -18,7 +18,7 @@ import {
 import type { ByteRange, Platform } from "../platform/platform";
 import { readContent } from "../store/contents";
 import { keep, readThrough, recall, SMALL_BYTES } from "../store/public-cache";
-import { type Reconstruction, reconstruct } from "../store/reconstruction";
+import { type Reconstruction, reconstruct } from "../store/xet/reconstruction";
 import { readAll } from "../streams/chunks";
 import { type Entry, listTree, type TreePage } from "./files";
 import {

@@ -6,7 +6,7 @@ import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { type GitId, parseSha256, type Sha256 } from "../ids";
 import type { Db } from "../platform/platform";
-import { type Extent, Extents } from "../store/extents";
+import { type Extent, Extents } from "../store/xet/extents";
 import { gitIdColumn, type Repository, type Snapshot } from "./repositories";
 
 /** Rows of any of the queries: what a report may hold in memory. */

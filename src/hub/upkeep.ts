@@ -3,9 +3,9 @@ import { sql } from "drizzle-orm";
 import { asJson, queryRows, type Statement } from "../db/client";
 import { allowedEvent, eventStatement } from "../events/trail";
 import type { Platform } from "../platform/platform";
-import { ingestStep, type Sizes } from "../store/ingest";
 import { runTasks } from "../store/tasks";
-import { verifyStep, type WrongClaim } from "../store/verify";
+import { ingestStep, type Sizes } from "../store/xet/ingest";
+import { verifyStep, type WrongClaim } from "../store/xet/verify";
 import { RepoRow, repoOf, selectRepo, targetOf } from "./repositories";
 
 /** How much one step does, in bytes: some seconds of work, and the memory it takes. */

@@ -8,7 +8,7 @@ import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { parseSha256, type Sha256, type XetHash } from "../ids";
 import type { Scopes } from "../store/scopes";
-import type { Claims } from "../store/shards";
+import type { Claims } from "../store/xet/shards";
 import { RepoRow, type Repository, repoOf, selectRepo, targetOf } from "./repositories";
 import { scopesOf } from "./scopes";
 

@@ -7,7 +7,7 @@ import { asJson, queryEach, queryRows } from "../db/client";
 import type { Db, Platform } from "../platform/platform";
 import { condemnObjects } from "./objects";
 import { sweepUploads } from "./uploads";
-import { healStaged } from "./xorbs";
+import { healStaged } from "./xet/xorbs";
 
 /** Rows that one step looks at, and that it takes away, of each kind. */
 const MARK_PAGE = 500;

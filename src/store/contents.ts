@@ -10,8 +10,8 @@ import type { BlobStore, ByteRange, Db, Platform } from "../platform/platform";
 import { concatStreams } from "../streams/concat";
 import { newBlobKey } from "./keys";
 import { objectsUsable, readObject, settleObjects } from "./objects";
-import { type Term, Terms, termsOf } from "./terms";
-import { readXetFile } from "./xet-reader";
+import { readXetFile } from "./xet/reader";
+import { type Term, Terms, termsOf } from "./xet/terms";
 
 /** Requests a Worker may have under way at once. */
 const CONCURRENCY = 6;

@@ -1,7 +1,7 @@
 // Answers a shard as the second version of the protocol does: at once when it is soon checked, else as NDJSON that shows life meanwhile.
 import type { HubError } from "../../errors";
 import type { Platform } from "../../platform/platform";
-import type { ShardProgress } from "../../store/shards";
+import type { ShardProgress } from "../../store/xet/shards";
 
 /** Clients give up on an answer that stays silent for minutes, proxies sooner. */
 const HEARTBEAT_MS = 10_000;

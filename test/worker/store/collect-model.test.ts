@@ -28,10 +28,10 @@ import {
 import { cloudflarePlatform } from "../../../src/platform/cloudflare";
 import type { Platform } from "../../../src/platform/platform";
 import { readContent, SegmentsColumn } from "../../../src/store/contents";
-import { findDedup } from "../../../src/store/dedup";
-import { registerShard } from "../../../src/store/shards";
 import { completeUpload, openUploads, receivePart, uploadLinks } from "../../../src/store/uploads";
-import { receiveXorb } from "../../../src/store/xorbs";
+import { findDedup } from "../../../src/store/xet/dedup";
+import { registerShard } from "../../../src/store/xet/shards";
+import { receiveXorb } from "../../../src/store/xet/xorbs";
 import { readAll } from "../../../src/streams/chunks";
 import { isDeath, mortal } from "../../kit/mortal-platform";
 import { type BuiltFile, buildFile, encodeShard, fileOf, randomBytes, sha256Of } from "../../kit/xet";

@@ -11,11 +11,11 @@ import { parseXetHash } from "../../../src/ids";
 import { cloudflarePlatform } from "../../../src/platform/cloudflare";
 import type { Platform } from "../../../src/platform/platform";
 import { storeBytes } from "../../../src/store/contents";
-import { findDedup } from "../../../src/store/dedup";
 import { adoptObjects, objectsUsable, stageObjects } from "../../../src/store/objects";
 import { PUBLIC, type Scopes } from "../../../src/store/scopes";
-import { registerShard } from "../../../src/store/shards";
-import { receiveXorb } from "../../../src/store/xorbs";
+import { findDedup } from "../../../src/store/xet/dedup";
+import { registerShard } from "../../../src/store/xet/shards";
+import { receiveXorb } from "../../../src/store/xet/xorbs";
 import { isDeath, mortal } from "../../kit/mortal-platform";
 import { buildFile, randomBytes, sha256Of } from "../../kit/xet";
 

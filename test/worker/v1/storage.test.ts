@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import * as z from "zod";
-import { Extents } from "../../../src/store/extents";
+import { Extents } from "../../../src/store/xet/extents";
 import { administrator, type Client, lfsLine, user } from "../../kit/actors";
 import { Backroom, createRepo, publishFile } from "../../kit/upkeep";
 import { buildFile, encodeShard, join, randomBytes, sha256Of, xorbSpec } from "../../kit/xet";

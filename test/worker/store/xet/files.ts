@@ -1,10 +1,10 @@
 // Random Xet files: chunks of all sizes and schemes, terms in any order, overlapping or twice, and the ranges worth asking for.
 import fc from "fast-check";
 import { expect } from "vitest";
-import type { Scheme } from "../../../src/formats/xet/chunk";
-import type { ByteRange, Platform } from "../../../src/platform/platform";
-import { type Part, type StoredFile, storeFile, storeXorb } from "../../kit/stored-xet";
-import { randomBytes } from "../../kit/xet";
+import type { Scheme } from "../../../../src/formats/xet/chunk";
+import type { ByteRange, Platform } from "../../../../src/platform/platform";
+import { type Part, type StoredFile, storeFile, storeXorb } from "../../../kit/stored-xet";
+import { randomBytes } from "../../../kit/xet";
 
 const SCHEMES: readonly Scheme[] = [0, 1, 2];
 

@@ -1,11 +1,11 @@
 // What a client says of a file's SHA-256 is believed when the hub has computed it: until then nobody else gets at it, and a lie is found.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import * as z from "zod";
-import { parseSha256 } from "../../../src/ids";
-import { administrator, type Client, lfsLine, uploadLfs, user } from "../../kit/actors";
-import { Backroom, createRepo, digestOf, download, publishFile } from "../../kit/upkeep";
-import { type BuiltFile, buildFile, encodeShard, randomBytes, xorbSpec } from "../../kit/xet";
-import { connect } from "../../kit/xet-client";
+import { parseSha256 } from "../../../../src/ids";
+import { administrator, type Client, lfsLine, uploadLfs, user } from "../../../kit/actors";
+import { Backroom, createRepo, digestOf, download, publishFile } from "../../../kit/upkeep";
+import { type BuiltFile, buildFile, encodeShard, randomBytes, xorbSpec } from "../../../kit/xet";
+import { connect } from "../../../kit/xet-client";
 
 const bytes = randomBytes(1, 2_500_000);
 const truth = digestOf(bytes);

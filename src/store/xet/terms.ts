@@ -1,11 +1,11 @@
 // The terms of Xet files: which range of which xorb holds which bytes of a file, a window at a time.
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
-import { queryRows } from "../db/client";
-import { HubError } from "../errors";
-import type { XorbIndex } from "../formats/xet/xorb";
-import { parseXetHash, type XetHash } from "../ids";
-import type { ByteRange, Db } from "../platform/platform";
+import { queryRows } from "../../db/client";
+import { HubError } from "../../errors";
+import type { XorbIndex } from "../../formats/xet/xorb";
+import { parseXetHash, type XetHash } from "../../ids";
+import type { ByteRange, Db } from "../../platform/platform";
 
 /** A range of chunks, at `offset` of the file. Bytes are those of the packed object; all ends are exclusive. */
 export type Term = {

@@ -1,17 +1,17 @@
 // Xorbs on their way in: what is kept, what is refused and leaves nothing, who is told what, and what becomes of crashes.
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
-import { encodeChunkHeader } from "../../../src/formats/xet/chunk";
-import { encodeLz4Frame } from "../../../src/formats/xet/lz4";
-import { XorbVerifier } from "../../../src/formats/xet/xorb";
-import { encodeXorbFooter } from "../../../src/formats/xet/xorb-footer";
-import type { XetHash } from "../../../src/ids";
-import { cloudflarePlatform } from "../../../src/platform/cloudflare";
-import type { BlobStore, Platform } from "../../../src/platform/platform";
-import type { Scopes } from "../../../src/store/scopes";
-import { findXorb, healStaged, loadIndex, receiveXorb } from "../../../src/store/xorbs";
-import { readAll } from "../../../src/streams/chunks";
-import { type BuiltXorb, buildXorb, join, packChunk, randomBytes } from "../../kit/xet";
+import { encodeChunkHeader } from "../../../../src/formats/xet/chunk";
+import { encodeLz4Frame } from "../../../../src/formats/xet/lz4";
+import { XorbVerifier } from "../../../../src/formats/xet/xorb";
+import { encodeXorbFooter } from "../../../../src/formats/xet/xorb-footer";
+import type { XetHash } from "../../../../src/ids";
+import { cloudflarePlatform } from "../../../../src/platform/cloudflare";
+import type { BlobStore, Platform } from "../../../../src/platform/platform";
+import type { Scopes } from "../../../../src/store/scopes";
+import { findXorb, healStaged, loadIndex, receiveXorb } from "../../../../src/store/xet/xorbs";
+import { readAll } from "../../../../src/streams/chunks";
+import { type BuiltXorb, buildXorb, join, packChunk, randomBytes } from "../../../kit/xet";
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 3600 * 1000;

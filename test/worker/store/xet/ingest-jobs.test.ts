@@ -1,10 +1,10 @@
 // A job's output is ingested like any other file, and what it has from its parents is found by its lineage.
 import { describe, expect, it, vi } from "vitest";
-import { administrator, user } from "../../kit/actors";
-import { publishModel, safetensors } from "../../kit/jobs";
-import { MergeScenario } from "../../kit/merge-scenario";
-import { Backroom, digestOf, download } from "../../kit/upkeep";
-import { randomBytes } from "../../kit/xet";
+import { administrator, user } from "../../../kit/actors";
+import { publishModel, safetensors } from "../../../kit/jobs";
+import { MergeScenario } from "../../../kit/merge-scenario";
+import { Backroom, digestOf, download } from "../../../kit/upkeep";
+import { randomBytes } from "../../../kit/xet";
 
 vi.setConfig({ testTimeout: 30_000 });
 const scenario = new MergeScenario();

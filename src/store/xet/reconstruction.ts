@@ -1,8 +1,8 @@
 // How clients rebuild a Xet file: the terms that make up a range of it, and the ranges of xorbs that they need for that.
-import { HubError } from "../errors";
-import type { XorbIndex } from "../formats/xet/xorb";
-import type { XetHash } from "../ids";
-import type { ByteRange, Platform } from "../platform/platform";
+import { HubError } from "../../errors";
+import type { XorbIndex } from "../../formats/xet/xorb";
+import type { XetHash } from "../../ids";
+import type { ByteRange, Platform } from "../../platform/platform";
 import { clipTerm, type Term, termsCovering } from "./terms";
 import { loadIndex } from "./xorbs";
 

@@ -1,9 +1,9 @@
 // Registers the files of a shard: everything that it claims is checked before one batch makes any of it visible.
 import { sql } from "drizzle-orm";
-import { asJson, commitBatch, type Guard, type Statement } from "../db/client";
-import { HubError } from "../errors";
-import { isDedupEligible, xetHashOf } from "../formats/xet/hash";
-import { fileHash, MerkleBuilder, rangeHash } from "../formats/xet/merkle";
+import { asJson, commitBatch, type Guard, type Statement } from "../../db/client";
+import { HubError } from "../../errors";
+import { isDedupEligible, xetHashOf } from "../../formats/xet/hash";
+import { fileHash, MerkleBuilder, rangeHash } from "../../formats/xet/merkle";
 import {
   MAX_SHARD_BYTES,
   readShard,
@@ -11,15 +11,15 @@ import {
   type ShardTerm,
   type ShardXorb,
   sameChunks,
-} from "../formats/xet/shard";
-import { MAX_XORB_CHUNKS, type XorbIndex } from "../formats/xet/xorb";
-import type { Sha256, XetHash } from "../ids";
-import type { Platform } from "../platform/platform";
-import { readChunks } from "../streams/chunks";
-import { nextOrInterrupted } from "../streams/hash";
+} from "../../formats/xet/shard";
+import { MAX_XORB_CHUNKS, type XorbIndex } from "../../formats/xet/xorb";
+import type { Sha256, XetHash } from "../../ids";
+import type { Platform } from "../../platform/platform";
+import { readChunks } from "../../streams/chunks";
+import { nextOrInterrupted } from "../../streams/hash";
+import type { Scopes } from "../scopes";
+import { verifyTasks } from "../tasks";
 import { type DraftFile, FileDrafts } from "./file-drafts";
-import type { Scopes } from "./scopes";
-import { verifyTasks } from "./tasks";
 import { findXorbs, loadIndex, type VisibleXorb } from "./xorbs";
 
 /** Together they bound memory and what the last batch carries; a client's own limits are far below. */

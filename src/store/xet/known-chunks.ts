@@ -1,11 +1,11 @@
 // Finds which chunks of new content are stored already: candidates by where like content is likely to be, compared hash by hash.
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, queryRows } from "../db/client";
-import { HASH_BYTES, isDedupEligible, xetHashOf } from "../formats/xet/hash";
-import type { XorbIndex } from "../formats/xet/xorb";
-import type { Platform } from "../platform/platform";
-import { isVisible, type Scopes } from "./scopes";
+import { asJson, queryRows } from "../../db/client";
+import { HASH_BYTES, isDedupEligible, xetHashOf } from "../../formats/xet/hash";
+import type { XorbIndex } from "../../formats/xet/xorb";
+import type { Platform } from "../../platform/platform";
+import { isVisible, type Scopes } from "../scopes";
 import { loadIndex } from "./xorbs";
 
 /**

@@ -1,10 +1,10 @@
 // Reads Xet files as plain bytes: terms looked up, xorbs fetched by range, chunks decoded on the way.
-import { HubError } from "../errors";
-import { FormatError } from "../formats/format-error";
-import { ChunkDecoder } from "../formats/xet/xorb";
-import type { BlobStore, ByteRange, Platform } from "../platform/platform";
-import { type ChunkReader, readChunks } from "../streams/chunks";
-import { readObject } from "./objects";
+import { HubError } from "../../errors";
+import { FormatError } from "../../formats/format-error";
+import { ChunkDecoder } from "../../formats/xet/xorb";
+import type { BlobStore, ByteRange, Platform } from "../../platform/platform";
+import { type ChunkReader, readChunks } from "../../streams/chunks";
+import { readObject } from "../objects";
 import { clipTerm, type Term, termsCovering } from "./terms";
 import { loadIndex } from "./xorbs";
 

@@ -2,12 +2,12 @@
 import { Buffer } from "node:buffer";
 import { sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, queryEach, queryRows } from "../db/client";
-import { encodeDedupShard } from "../formats/xet/shard";
-import type { XetHash } from "../ids";
-import type { Db, Platform } from "../platform/platform";
-import { sign } from "../platform/signing";
-import { isVisible, type Scopes } from "./scopes";
+import { asJson, queryEach, queryRows } from "../../db/client";
+import { encodeDedupShard } from "../../formats/xet/shard";
+import type { XetHash } from "../../ids";
+import type { Db, Platform } from "../../platform/platform";
+import { sign } from "../../platform/signing";
+import { isVisible, type Scopes } from "../scopes";
 import { loadIndex, VISIBLE_XORB, type VisibleXorb, VisibleXorbRow } from "./xorbs";
 
 /**

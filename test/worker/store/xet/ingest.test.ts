@@ -1,10 +1,10 @@
 // Ingestion: files that came as segments become Xet files, nothing that is stored is stored again, and no byte changes on the way.
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { administrator, type Client, user } from "../../kit/actors";
-import { Backroom, createRepo, digestOf, download, publishFile } from "../../kit/upkeep";
-import { join, randomBytes } from "../../kit/xet";
-import { connect } from "../../kit/xet-client";
+import { administrator, type Client, user } from "../../../kit/actors";
+import { Backroom, createRepo, digestOf, download, publishFile } from "../../../kit/upkeep";
+import { join, randomBytes } from "../../../kit/xet";
+import { connect } from "../../../kit/xet-client";
 
 const KIB = 1 << 10;
 /** The most that a small edit costs: a cut before it and one behind it may move. */

@@ -3,15 +3,15 @@ import { env } from "cloudflare:workers";
 import { sql } from "drizzle-orm";
 import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
-import { decodeChunk } from "../../../src/formats/xet/chunk";
-import { cloudflarePlatform } from "../../../src/platform/cloudflare";
-import type { ByteRange, Platform } from "../../../src/platform/platform";
-import { indexKey } from "../../../src/store/keys";
-import { reconstruct, reconstructionV1, reconstructionV2, type UrlOf } from "../../../src/store/reconstruction";
-import { readAll } from "../../../src/streams/chunks";
-import { type Part, type StoredFile, type StoredXorb, storeFile, storeXorb, watched } from "../../kit/stored-xet";
-import { join, randomBytes } from "../../kit/xet";
-import { expectBytes, filePlan, layOut, rangesOf } from "./xet-files";
+import { decodeChunk } from "../../../../src/formats/xet/chunk";
+import { cloudflarePlatform } from "../../../../src/platform/cloudflare";
+import type { ByteRange, Platform } from "../../../../src/platform/platform";
+import { indexKey } from "../../../../src/store/keys";
+import { reconstruct, reconstructionV1, reconstructionV2, type UrlOf } from "../../../../src/store/xet/reconstruction";
+import { readAll } from "../../../../src/streams/chunks";
+import { type Part, type StoredFile, type StoredXorb, storeFile, storeXorb, watched } from "../../../kit/stored-xet";
+import { join, randomBytes } from "../../../kit/xet";
+import { expectBytes, filePlan, layOut, rangesOf } from "./files";
 
 let platform: Platform;
 beforeEach(() => {

@@ -1,19 +1,19 @@
 // Takes xorbs in: verified while they stream into the bucket, named by a row only when both of their objects are there.
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, commitBatch, isUniqueViolation, queryEach, queryRows } from "../db/client";
-import type { StorageScope } from "../db/schema";
-import { HubError } from "../errors";
-import { FormatError } from "../formats/format-error";
-import { MAX_XORB_BYTES, MAX_XORB_CHUNKS, XorbIndex, XorbVerifier } from "../formats/xet/xorb";
-import { footerBytes } from "../formats/xet/xorb-footer";
-import { parseXetHash, type XetHash } from "../ids";
-import type { BlobStore, Db, Platform } from "../platform/platform";
-import { readAll, readChunks } from "../streams/chunks";
-import { nextOrInterrupted } from "../streams/hash";
-import { indexKey, newXorbKey, parseXorbKey, XORBS_PREFIX, xorbPrefix } from "./keys";
-import { adoptObjects, condemnObjects, objectsUsable, readObject, stageObjects } from "./objects";
-import { isVisible, PUBLIC, type Scopes } from "./scopes";
+import { asJson, commitBatch, isUniqueViolation, queryEach, queryRows } from "../../db/client";
+import type { StorageScope } from "../../db/schema";
+import { HubError } from "../../errors";
+import { FormatError } from "../../formats/format-error";
+import { MAX_XORB_BYTES, MAX_XORB_CHUNKS, XorbIndex, XorbVerifier } from "../../formats/xet/xorb";
+import { footerBytes } from "../../formats/xet/xorb-footer";
+import { parseXetHash, type XetHash } from "../../ids";
+import type { BlobStore, Db, Platform } from "../../platform/platform";
+import { readAll, readChunks } from "../../streams/chunks";
+import { nextOrInterrupted } from "../../streams/hash";
+import { indexKey, newXorbKey, parseXorbKey, XORBS_PREFIX, xorbPrefix } from "../keys";
+import { adoptObjects, condemnObjects, objectsUsable, readObject, stageObjects } from "../objects";
+import { isVisible, PUBLIC, type Scopes } from "../scopes";
 
 /** A xorb and the footer that some clients send behind it. */
 const MAX_UPLOAD_BYTES = MAX_XORB_BYTES + footerBytes(MAX_XORB_CHUNKS);

@@ -1,14 +1,14 @@
 // Checks what clients claim of Xet files: their SHA-256, computed from the stored content step by step.
 import { sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, type Guard, queryRows, type Statement } from "../db/client";
-import { HubError } from "../errors";
-import { parseSha256, parseXetHash, type Sha256, type XetHash } from "../ids";
-import type { Platform } from "../platform/platform";
-import { readChunks } from "../streams/chunks";
-import { ResumableSha256 } from "../streams/resumable-sha256";
-import { readContent } from "./contents";
-import { progressOf, Stale, type Step, type StepEnd } from "./tasks";
+import { asJson, type Guard, queryRows, type Statement } from "../../db/client";
+import { HubError } from "../../errors";
+import { parseSha256, parseXetHash, type Sha256, type XetHash } from "../../ids";
+import type { Platform } from "../../platform/platform";
+import { readChunks } from "../../streams/chunks";
+import { ResumableSha256 } from "../../streams/resumable-sha256";
+import { readContent } from "../contents";
+import { progressOf, Stale, type Step, type StepEnd } from "../tasks";
 
 /** A repository that says of a file that it has another SHA-256 than it has. */
 export type WrongClaim = { readonly repoId: string; readonly claimed: Sha256; readonly actual: Sha256 };

@@ -1,17 +1,17 @@
 // Deduplication: a chunk finds what is stored around it, for those who may see it, and says no hash of a chunk aloud.
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
-import { keyedHash } from "../../../src/formats/xet/blake3";
-import { xetHashOf } from "../../../src/formats/xet/hash";
-import { readShard, type ShardXorb } from "../../../src/formats/xet/shard";
-import type { XetHash } from "../../../src/ids";
-import { cloudflarePlatform } from "../../../src/platform/cloudflare";
-import type { Platform } from "../../../src/platform/platform";
-import { findDedup } from "../../../src/store/dedup";
-import type { Scopes } from "../../../src/store/scopes";
-import { registerShard } from "../../../src/store/shards";
-import { receiveXorb } from "../../../src/store/xorbs";
-import { type BuiltXorb, buildXorb, encodeShard, fileOf, randomBytes } from "../../kit/xet";
+import { keyedHash } from "../../../../src/formats/xet/blake3";
+import { xetHashOf } from "../../../../src/formats/xet/hash";
+import { readShard, type ShardXorb } from "../../../../src/formats/xet/shard";
+import type { XetHash } from "../../../../src/ids";
+import { cloudflarePlatform } from "../../../../src/platform/cloudflare";
+import type { Platform } from "../../../../src/platform/platform";
+import type { Scopes } from "../../../../src/store/scopes";
+import { findDedup } from "../../../../src/store/xet/dedup";
+import { registerShard } from "../../../../src/store/xet/shards";
+import { receiveXorb } from "../../../../src/store/xet/xorbs";
+import { type BuiltXorb, buildXorb, encodeShard, fileOf, randomBytes } from "../../../kit/xet";
 
 const alice: Scopes = { target: "alice", visible: ["public", "alice"], uploaderId: "alice" };
 const bob: Scopes = { target: "bob", visible: ["public", "bob"], uploaderId: "bob" };

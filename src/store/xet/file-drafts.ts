@@ -1,11 +1,11 @@
 // Xet files that are being written: rows that nothing names yet, many files and terms to a statement.
 import { sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, queryRows } from "../db/client";
-import type { StorageScope } from "../db/schema";
-import { parseXetHash, type Sha256, type XetHash } from "../ids";
-import type { Platform } from "../platform/platform";
-import { sha256Of } from "./contents";
+import { asJson, queryRows } from "../../db/client";
+import type { StorageScope } from "../../db/schema";
+import { parseXetHash, type Sha256, type XetHash } from "../../ids";
+import type { Platform } from "../../platform/platform";
+import { sha256Of } from "../contents";
 
 /** Files or terms that wait to be written together. */
 const MAX_WAITING = 5000;
