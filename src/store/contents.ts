@@ -2,14 +2,14 @@
 import { createHash } from "node:crypto";
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, commitBatch, queryEach } from "../db/client";
+import { asJson, commitBatch } from "../db/client";
 import type { Segment } from "../db/schema";
 import { HubError } from "../errors";
 import { parseSha256, parseXetHash, type Sha256, type XetHash } from "../ids";
-import type { BlobStore, ByteRange, Db, Platform } from "../platform/platform";
+import type { BlobStore, ByteRange, Platform } from "../platform/platform";
 import { concatStreams } from "../streams/concat";
 import { newBlobKey } from "./keys";
-import { objectsUsable, readObject, settleObjects } from "./objects";
+import { objectsUsable, readObject, settleObjects, stageObjects } from "./objects";
 import { readXetFile } from "./xet/reader";
 import { type Term, Terms, termsOf } from "./xet/terms";
 
@@ -80,8 +80,8 @@ export function usable<T extends { readonly holding: Holding }>(content: T, path
 }
 
 /**
- * Stores small files that are in memory anyway; the rows of all in one batch. What is stored already is not sent again, and
- * counts as named from now on.
+ * Stores small files that are in memory anyway; the rows of all in one batch. What is stored already is sent all the same: to be sooner
+ * done would tell the caller that somebody has it.
  */
 export async function storeBytes(
   platform: Platform,
@@ -94,37 +94,16 @@ export async function storeBytes(
     key: newBlobKey(one.sha256),
   }));
   if (distinct.length === 0) return [];
-  const known = await touchOrStage(db, distinct, platform.now());
-  const missing = distinct.filter(({ sha256 }) => !known.has(sha256));
-  for (let i = 0; i < missing.length; i += CONCURRENCY)
-    await Promise.all(missing.slice(i, i + CONCURRENCY).map(({ key, bytes, sha256 }) => blobs.put(key, bytes, sha256)));
-  if (missing.length > 0) {
-    const rows = missing.map(({ sha256, size, key }) => ({ sha256, size, segments: [{ key, size, sha256 }] }));
-    const keys = missing.map(({ key }) => key);
-    // Commit point: the rows, each with its object. Before it there are staged objects, which a day later are condemned.
-    await commitBatch(db, [objectsUsable(keys)], contentStatements(rows, keys, platform.now()));
-  }
+  const keys = distinct.map(({ key }) => key);
+  await db.run(stageObjects(keys, platform.now()));
+  for (let i = 0; i < distinct.length; i += CONCURRENCY)
+    await Promise.all(
+      distinct.slice(i, i + CONCURRENCY).map(({ key, bytes, sha256 }) => blobs.put(key, bytes, sha256)),
+    );
+  const rows = distinct.map(({ sha256, size, key }) => ({ sha256, size, segments: [{ key, size, sha256 }] }));
+  // Commit point: the rows, each with its object. Before it there are staged objects, which a day later are condemned.
+  await commitBatch(db, [objectsUsable(keys)], contentStatements(rows, keys, platform.now()));
   return stored.map(({ sha256, size }) => ({ sha256, size }));
-}
-
-/** Digests that are stored already, no longer idle; objects are staged for the others. One transaction: no sweep comes between. */
-async function touchOrStage(
-  db: Db,
-  wanted: readonly { readonly sha256: Sha256; readonly key: string }[],
-  now: number,
-): Promise<Set<Sha256>> {
-  const rows = asJson(wanted.map(({ sha256, key }) => [sha256, key]));
-  const results = await queryEach(
-    db,
-    z.object({ sha256: z.string().transform((text) => parseSha256(text, "sha256")) }),
-    [
-      touchContents(sql`select value ->> 0 from json_each(${rows})`),
-      sql`select sha256 from contents where sha256 in (select value ->> 0 from json_each(${rows}))`,
-      sql`insert into objects (key, state, changed_at) select value ->> 1, 'staged', ${now} from json_each(${rows})
-      where not exists (select 1 from contents where sha256 = value ->> 0)`,
-    ],
-  );
-  return new Set(results.flat().map(({ sha256 }) => sha256));
 }
 
 /** Whoever is about to name contents: from now on they are not idle, and the grace begins anew if nobody does. */

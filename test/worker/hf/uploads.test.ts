@@ -1,7 +1,7 @@
 // Bytes on their way in: whatever is not exactly what was declared leaves nothing behind and says why.
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
-import { administrator, anonymous, Batch, type Client, lfsLine, uploadLfs, user } from "../../kit/actors";
+import { administrator, anonymous, Batch, type Client, fileLine, lfsLine, uploadLfs, user } from "../../kit/actors";
 
 const REPO = "ada/weights";
 /** The test hub splits uploads at 256 KiB. */
@@ -47,6 +47,21 @@ describe("a single PUT", () => {
     // A client that lost the answer sends it again.
     expect((await put(href, bytes, 1000)).status).toBe(200);
     expect((await objects()).length).toBe(before.length + 1);
+  });
+
+  it("of what another tenant has is stored like any other: how long it takes tells nothing", async () => {
+    await ada.post("/api/repos/create", { name: "hidden", private: true });
+    const oid = await uploadLfs(ada, "ada/hidden", bytesOf(1000));
+    const eve = await user(admin, "eve");
+    await eve.post("/api/repos/create", { name: "own" });
+    const before = await objects();
+    expect(await uploadLfs(eve, "eve/own", bytesOf(1000))).toBe(oid);
+    expect((await objects()).length).toBe(before.length + 1);
+    const committed = await ada.commit("ada/hidden", [fileLine("secret.txt", "hidden words\n")]);
+    expect(committed.status).toBe(200);
+    const stored = await objects();
+    expect((await eve.commit("eve/own", [fileLine("guess.txt", "hidden words\n")])).status).toBe(200);
+    expect((await objects()).length).toBe(stored.length + 1);
   });
 
   it("of other bytes answers both digests and stores nothing", async () => {
