@@ -5,9 +5,18 @@ import { asJson, queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { type GitId, parseSha256, parseXetHash, type Sha256, type XetHash } from "../ids";
 import type { Db, Platform } from "../platform/platform";
-import { HeldColumn, type Holding, heldContent, readContent, type Source, usable } from "../store/contents";
+import {
+  HeldColumn,
+  type Holding,
+  heldContent,
+  heldContentOf,
+  readContent,
+  type Source,
+  usable,
+} from "../store/contents";
 import { readAll } from "../streams/chunks";
 import { EntryNotFound, gitIdColumn, type Snapshot } from "./repositories";
+import type { NewFile } from "./tree-edit";
 
 export type Entry =
   | { readonly kind: "directory"; readonly path: string; readonly id: GitId }
@@ -149,18 +158,33 @@ export async function findEntries(db: Db, snapshot: Snapshot, paths: readonly st
 /** Files of this size or less are read whole where their text is needed: attributes, cards, configs. Bytes. */
 const MAX_TEXT_BYTES = 4 * 1024 * 1024;
 
-/** The text of a small file; empty where there is none. */
+/** The text of a small file that the repository holds; empty where there is none. */
 export async function readTextFile(
   platform: Platform,
   repo: Pick<Snapshot["repo"], "id">,
-  entry: Entry | Omit<Extract<Entry, { kind: "file" }>, "xetHash"> | undefined,
+  entry: Entry | undefined,
 ): Promise<string> {
-  if (entry?.kind !== "file" || entry.size > MAX_TEXT_BYTES) return "";
+  if (entry?.kind !== "file") return "";
   const { path, sha256, size } = entry;
+  return readText(platform, { path, size }, heldContent(sql`${repo.id}`, sql`${sha256}`, { offset: 0, length: size }));
+}
+
+/** The text of a small file that a commit is about to bring. */
+export async function readNewTextFile(platform: Platform, path: string, file: NewFile): Promise<string> {
+  const { holding, sha256, size } = file;
+  return readText(platform, { path, size }, heldContentOf(holding, sha256, { offset: 0, length: size }));
+}
+
+async function readText(
+  platform: Platform,
+  { path, size }: { readonly path: string; readonly size: number },
+  content: SQL,
+): Promise<string> {
+  if (size > MAX_TEXT_BYTES) return "";
   const [row] = await queryRows(
     platform.db,
     z.object({ content: HeldColumn.nullable() }),
-    sql`select ${heldContent(sql`${repo.id}`, sql`${sha256}`, { offset: 0, length: size })} as content`,
+    sql`select ${content} as content`,
   );
   if (row?.content == null) throw new HubError("content_damaged");
   const bytes = await readAll(await readContent(platform, usable(row.content, path)), MAX_TEXT_BYTES);

@@ -44,12 +44,24 @@ export const SegmentsColumn = z.string().transform((text) => Segments.parse(JSON
  * SQL for the bytes that a repository holds under a digest, to be read by `HeldColumn`; null where it holds none. With `span`,
  * the terms of a Xet file that cover those bytes come along, so that reading needs no further query.
  */
-export const heldContent = (repoId: SQL, sha256: SQL, span?: ByteRange): SQL => sql`(
+export const heldContent = (repoId: SQL, sha256: SQL, span?: ByteRange): SQL =>
+  contentOf(sql`repo_contents h`, sql`h.repo_id = ${repoId} and h.sha256 = ${sha256}`, span);
+
+/** The same for bytes that were stored for a repository which does not hold them yet; null where they are gone. */
+export const heldContentOf = ({ fileId, state }: Holding, sha256: Sha256, span?: ByteRange): SQL =>
+  contentOf(
+    sql`(select ${sha256} as sha256, ${fileId} as file_id, ${state} as state) h`,
+    sql`coalesce(f.size, k.size) is not null`,
+    span,
+  );
+
+/** `holding`: the rows `h`, each with a digest, a file or null, and a state. */
+const contentOf = (holding: SQL, where: SQL, span?: ByteRange): SQL => sql`(
   select json_object('state', h.state, 'file', h.file_id, 'hash', f.hash, 'size', coalesce(f.size, k.size), 'segments', k.segments,
       'terms', ${span === undefined ? sql`null` : sql`json((${termsOf(sql`h.file_id`, span)}))`})
-    from repo_contents h left join xet_files f on f.id = h.file_id
+    from ${holding} left join xet_files f on f.id = h.file_id
     left join contents k on h.file_id is null and k.sha256 = h.sha256
-    where h.repo_id = ${repoId} and h.sha256 = ${sha256})`;
+    where ${where})`;
 
 const Held = z.object({
   state: z.enum(["verified", "claimed", "mismatched"]),

@@ -4,7 +4,7 @@ import type { Caller } from "../../access/caller";
 import { HubError } from "../../errors";
 import { withTracked } from "../../hub/attributes";
 import { type Linkable, lfsEntry, linkable, storeFiles } from "../../hub/commits";
-import { findEntries, readTextFile } from "../../hub/files";
+import { findEntries, readNewTextFile, readTextFile } from "../../hub/files";
 import { findFile, type Snapshot } from "../../hub/repositories";
 import type { Change, NewFile } from "../../hub/tree-edit";
 import { parseFilePath, parseRevision, parseSha256, type Sha256 } from "../../ids";
@@ -216,9 +216,11 @@ async function trackLfs(caller: Caller, snapshot: Snapshot, changes: Change[]): 
   const at = changes.findIndex((change) => change.path === ".gitattributes");
   const sent = changes[at];
   if (sent !== undefined && sent.kind !== "put") return changes;
-  const [known] = await findEntries(platform.db, snapshot, [".gitattributes"]);
-  const current = sent === undefined ? known : { ...sent.file, path: ".gitattributes" };
-  const text = withTracked(await readTextFile(platform, snapshot.repo, current), lfsPaths);
+  const current =
+    sent === undefined
+      ? readTextFile(platform, snapshot.repo, (await findEntries(platform.db, snapshot, [".gitattributes"]))[0])
+      : readNewTextFile(platform, sent.path, sent.file);
+  const text = withTracked(await current, lfsPaths);
   if (text === null) return changes;
   const [file] = await storeFiles(caller.platform, [new TextEncoder().encode(text)]);
   if (file === undefined) return changes;

@@ -67,6 +67,13 @@ describe("a commit", () => {
     expect(await raw.text()).toBe(`version https://git-lfs.github.com/spec/v1\noid sha256:${oid}\nsize 3\n`);
   });
 
+  it("tracks an LFS file beside attributes that come in the same commit", async () => {
+    const oid = await uploadLfs(ada, REPO, new Uint8Array(10).fill(7));
+    await committed([fileLine(".gitattributes", "*.mine -text\n"), lfsLine("weights.odd", oid, 10)]);
+    const attributes = await anonymous.raw("GET", `/${REPO}/resolve/main/.gitattributes`);
+    expect(await attributes.text()).toMatch(/^\*\.mine -text\n\/weights\.odd filter=lfs/);
+  });
+
   it("tracks an LFS file that no pattern covers", async () => {
     const oid = await uploadLfs(ada, REPO, new Uint8Array([7, 8]));
     await committed([lfsLine("odd name [1].xyz", oid)]);
