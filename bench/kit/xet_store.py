@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-import hf_xet  # type: ignore[import-untyped]
+import hf_xet  # type: ignore[import-untyped]  # the wheel has no types
 
 
 def write(endpoint: str, path: str) -> dict[str, object]:

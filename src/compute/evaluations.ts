@@ -8,7 +8,7 @@ import { HubError } from "../errors";
 import { canonicalJson } from "../formats/canonical-json";
 import { type GitId, sortableId } from "../ids";
 import type { Platform } from "../platform/platform";
-import { type StoredContent, sha256Of } from "../store/contents";
+import { type StoredContent, segmented, sha256Of } from "../store/contents";
 import type { Report } from "./contract";
 import type { Job } from "./jobs";
 import type { EvaluatePlan } from "./plan";
@@ -171,6 +171,5 @@ export async function findSamples(caller: Caller, id: string): Promise<StoredCon
     .from(contents)
     .where(sql`${contents.sha256} = ${record.data.samples.sha256}`);
   if (content === undefined) throw new HubError("content_damaged");
-  const { sha256, size, segments } = content;
-  return { sha256, size, source: { kind: "segments", segments } };
+  return segmented(content);
 }

@@ -3,9 +3,9 @@ import { sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, queryRows } from "../db/client";
 import { HubError } from "../errors";
-import { parseSha256, type Sha256 } from "../ids";
+import { parseSha256 } from "../ids";
 import type { Platform } from "../platform/platform";
-import { readContent, SegmentsColumn, type StoredContent } from "../store/contents";
+import { readContent, SegmentsColumn, type StoredContent, segmented } from "../store/contents";
 import { readAll } from "../streams/chunks";
 import type { OutputFile } from "./contract";
 import type { Job } from "./jobs";
@@ -37,12 +37,7 @@ export async function verifiedOutputs(
     sql`select k.sha256, k.size, k.segments from job_contents j join contents k on k.sha256 = j.sha256
       where j.job_id = ${job.id} and j.sha256 in (select value from json_each(${asJson(files.map((file) => file.sha256))}))`,
   );
-  const uploaded = new Map(
-    rows.map(({ sha256, size, segments }): [Sha256, StoredContent] => [
-      sha256,
-      { sha256, size, source: { kind: "segments", segments } },
-    ]),
-  );
+  const uploaded = new Map(rows.map((row) => [row.sha256, segmented(row)]));
   return paths.map((path) => {
     const file = reported.get(path);
     const content = file === undefined ? undefined : uploaded.get(file.sha256);

@@ -22,6 +22,13 @@ export type Source =
   | { readonly kind: "xet"; readonly fileId: number; readonly hash: XetHash; readonly terms: readonly Term[] };
 
 export type StoredContent = { readonly sha256: Sha256; readonly size: number; readonly source: Source };
+
+/** A row of `contents`, ready to be read. */
+export const segmented = ({ sha256, size, segments }: NewContent): StoredContent => ({
+  sha256,
+  size,
+  source: { kind: "segments", segments },
+});
 export type Readable = Pick<StoredContent, "size" | "source">;
 
 export type HoldingState = "verified" | "claimed" | "mismatched";

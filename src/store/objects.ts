@@ -34,6 +34,39 @@ export const settleObjects = (keys: SQL, digests: readonly Sha256[], now: number
         where c.sha256 in (select value from json_each(${asJson(digests)}))), 'live', 'condemned')
     where key in (${keys})`;
 
+/**
+ * Stores an object of `size` bytes while `fill` writes them: nothing is kept unless `fill` returns. Fails with what made it or the bucket
+ * give up.
+ */
+export async function writeObject<T>(
+  blobs: BlobStore,
+  key: string,
+  size: number,
+  fill: (writer: WritableStreamDefaultWriter<Uint8Array>) => Promise<T>,
+): Promise<T> {
+  const { readable, writable } = new FixedLengthStream(size);
+  const writer = writable.getWriter();
+  const failures: unknown[] = [];
+  const stored = blobs.put(key, readable).catch(async (error: unknown) => {
+    failures.push(error);
+    // A bucket that has given up reads no further: whoever writes must not wait for it.
+    await writer.abort(error).catch(() => undefined);
+  });
+  let filled: T;
+  try {
+    filled = await fill(writer);
+    await writer.close();
+  } catch (error) {
+    const [reason = error] = failures;
+    await writer.abort(error).catch(() => undefined);
+    await stored;
+    throw reason;
+  }
+  await stored;
+  if (failures.length > 0) throw failures[0];
+  return filled;
+}
+
 /** @throws content_damaged */
 export async function readObject(
   blobs: BlobStore,

@@ -6,24 +6,14 @@ import { HubError } from "../errors";
 import type { Sha256 } from "../ids";
 import type { Platform } from "../platform/platform";
 
-/** Hash a Xet file, to learn whether its claims are true. */
-export const verifyTask = (fileId: number, now: number): Statement => task("verify", [String(fileId)], now);
-
-/** The same for all Xet files whose ids a query selects. */
+/** Hash the Xet files whose ids a query selects, to learn whether their claims are true. */
 export const verifyTasks = (fileIds: SQL, now: number): Statement =>
   sql`insert or ignore into storage_tasks (kind, subject, due_at, created_at) select 'verify', *, ${now}, ${now} from (${fileIds})`;
 
 /** Bring contents that a repository holds as segments into xorbs. */
 export const ingestTask = (repoId: string, digests: readonly Sha256[], now: number): Statement =>
-  task(
-    "ingest",
-    digests.map((sha256) => `${repoId} ${sha256}`),
-    now,
-  );
-
-const task = (kind: TaskKind, subjects: readonly string[], now: number): Statement =>
   sql`insert or ignore into storage_tasks (kind, subject, due_at, created_at)
-    select ${kind}, value, ${now}, ${now} from json_each(${asJson(subjects)})`;
+    select 'ingest', ${repoId} || ' ' || value, ${now}, ${now} from json_each(${asJson(digests)})`;
 
 /** After a batch that queued tasks. The answer does not wait for it, and nothing depends on it. */
 export const wakeUpkeep = ({ defer, upkeep }: Platform): void => defer(upkeep.wake().catch(() => undefined));

@@ -1,6 +1,6 @@
 // Answers which stored chunks a client need not send: only what it may see, and no chunk hash in the clear.
 import { Buffer } from "node:buffer";
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, queryEach, queryRows } from "../../db/client";
 import { encodeDedupShard } from "../../formats/xet/shard";
@@ -8,7 +8,7 @@ import type { XetHash } from "../../ids";
 import type { Db, Platform } from "../../platform/platform";
 import { sign } from "../../platform/signing";
 import { isVisible, type Scopes } from "../scopes";
-import { loadIndex, VISIBLE_XORB, type VisibleXorb, VisibleXorbRow } from "./xorbs";
+import { loadIndex, touchXorbs, VISIBLE_XORB, type VisibleXorb, VisibleXorbRow } from "./xorbs";
 
 /**
  * An answer's bounds: 48 bytes a chunk, so at most some 3 MB. 64 full xorbs are 4 GiB of a file. Behind them a client sends what
@@ -21,6 +21,10 @@ const FAMILY_TERMS = 1000;
 /** Requests a Worker may have under way at once. */
 const CONCURRENCY = 6;
 const DAY_S = 24 * 3600;
+
+/** Makes chunks findable in the xorbs, by id, that hold them. */
+export const indexChunks = (places: readonly (readonly [XetHash, number])[]): SQL =>
+  sql`insert or ignore into dedup_chunks (chunk, xorb_id) select value ->> 0, value ->> 1 from json_each(${asJson(places)})`;
 
 /**
  * A shard with the visible xorbs that hold the chunk, and with those around it in the newest visible file; null when there are
@@ -81,10 +85,10 @@ async function findFamily(
 /** Whoever is told of xorbs will refer to them: they are in use from now on. Those that the sweep took meanwhile are left out. */
 async function kept(db: Db, xorbs: readonly VisibleXorb[]): Promise<VisibleXorb[]> {
   if (xorbs.length === 0) return [];
-  const ids = asJson(xorbs.map(({ id }) => id));
+  const ids = xorbs.map(({ id }) => id);
   const rows = await queryEach(db, z.object({ id: z.number() }), [
-    sql`update xorbs set idle_since = null where idle_since is not null and id in (select value from json_each(${ids}))`,
-    sql`select id from xorbs where id in (select value from json_each(${ids}))`,
+    touchXorbs(ids),
+    sql`select id from xorbs where id in (select value from json_each(${asJson(ids)}))`,
   ]);
   const left = new Set(rows.flat().map(({ id }) => id));
   return xorbs.filter(({ id }) => left.has(id));

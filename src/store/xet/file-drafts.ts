@@ -6,6 +6,7 @@ import type { StorageScope } from "../../db/schema";
 import { parseXetHash, type Sha256, type XetHash } from "../../ids";
 import type { Platform } from "../../platform/platform";
 import { sha256Of } from "../contents";
+import { insertTerms, type TermRow } from "./terms";
 
 /** Files or terms that wait to be written together. */
 const MAX_WAITING = 5000;
@@ -64,16 +65,12 @@ export class FileDrafts {
 
   async #flush(): Promise<void> {
     await this.#openFiles();
-    const rows = this.#terms.flatMap(([hash, { offset, term, xorbId, bytes }]) => {
+    const rows = this.#terms.flatMap(([hash, { offset, term, xorbId, bytes }]): TermRow[] => {
       const id = this.#ids.get(hash) ?? null;
       return id === null ? [] : [[id, offset, term.length, xorbId, term.start, term.end, bytes.start, bytes.end]];
     });
     this.#terms = [];
-    if (rows.length === 0) return;
-    await this.#platform.db.run(sql`insert into xet_terms
-        (file_id, offset, length, xorb_id, chunk_start, chunk_end, byte_start, byte_end)
-      select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7
-        from json_each(${asJson(rows)})`);
+    if (rows.length > 0) await this.#platform.db.run(insertTerms(rows));
   }
 
   /** Writes rows for those that the scope does not have. */

@@ -1,7 +1,7 @@
 // Brings contents that are kept as segments into xorbs: chunked, without the chunks that are stored already, and read back before they are trusted.
 import { sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, type Guard, queryRows, type Statement } from "../../db/client";
+import { type Guard, queryRows, type Statement } from "../../db/client";
 import { HubError } from "../../errors";
 import { chunkHash } from "../../formats/xet/blake3";
 import { HEADER_BYTES } from "../../formats/xet/chunk";
@@ -10,16 +10,18 @@ import { HASH_BYTES, xetHashOf } from "../../formats/xet/hash";
 import { fileHash, MerkleBuilder } from "../../formats/xet/merkle";
 import { XorbEncoder, type XorbIndex } from "../../formats/xet/xorb";
 import { parseSha256, parseXetHash, type Sha256, type XetHash } from "../../ids";
-import type { BlobStore, Platform } from "../../platform/platform";
+import type { Platform } from "../../platform/platform";
 import { CHUNK_BYTES, readChunks } from "../../streams/chunks";
 import { type Readable, readContent, SegmentsColumn } from "../contents";
 import { indexKey, newXorbKey } from "../keys";
-import { stageObjects } from "../objects";
+import { stageObjects, writeObject } from "../objects";
 import { PUBLIC, type Scopes } from "../scopes";
 import { progressOf, Stale, type Step, type StepEnd } from "../tasks";
+import { indexChunks } from "./dedup";
 import { findRelatives, findRuns, isEligible, type Run, type StoredXorb, type Tail, Window } from "./known-chunks";
+import { insertTerms, type TermRow } from "./terms";
 import { hashFurther, replaceSegments, SCOPE_OF_REPO } from "./verify";
-import { findXorbs, loadIndex, publishXorb } from "./xorbs";
+import { findXorbs, loadIndex, publishXorb, touchXorbs, xorbsExist } from "./xorbs";
 
 /** Smaller files stay as they are: one object read whole costs less than a term, an index and a xorb of one chunk. */
 export const MIN_INGESTED_BYTES = 64 << 10;
@@ -280,8 +282,8 @@ async function store(platform: Platform, content: Readable, progress: Storing, s
     near = [...new Set([...cover.runs.map((run) => run.xorb.id).reverse(), ...near])].slice(0, MAX_NEAR);
   }
   const built = walk.xorb.count === 0 ? null : await storeXorb(platform, scopes, walk.xorb);
-  const terms = walk.terms.map((term) => rowOf(term, built));
-  const xorbIds = [...new Set(terms.map(([, , xorbId]) => xorbId))];
+  const terms = walk.terms.map((term) => rowOf(fileId, term, built));
+  const xorbIds = [...new Set(terms.map(([, , , xorbId]) => xorbId))];
   const next: z.input<typeof Progress> =
     walk.offset < content.size
       ? {
@@ -294,14 +296,12 @@ async function store(platform: Platform, content: Readable, progress: Storing, s
       : { phase: "check", fileId, scope, hash: xetHashOf(fileHash(walk.tree.root())), sha256: null };
   return {
     kind: "continue",
-    guards: [isOpen(fileId), xorbsExist(xorbIds)],
+    guards: [isOpen(fileId), xorbsExist(xorbIds, () => new Stale())],
     statements: [
-      sql`update xorbs set idle_since = null where id in (select value from json_each(${asJson(xorbIds)}))`,
-      sql`insert into xet_terms (file_id, offset, length, xorb_id, chunk_start, chunk_end, byte_start, byte_end)
-        select ${fileId}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 from json_each(${asJson(terms)})`,
+      touchXorbs(xorbIds),
+      insertTerms(terms),
       // Found by others from now on; the chunk is in the xorb whatever becomes of the file.
-      sql`insert or ignore into dedup_chunks (chunk, xorb_id)
-        select value, ${built?.stored.id ?? null} from json_each(${asJson(walk.xorb.eligible)})`,
+      ...(built === null ? [] : [indexChunks(walk.xorb.eligible.map((chunk) => [chunk, built.stored.id]))]),
       // An open file that is not written to for a day is taken for abandoned.
       sql`update xet_files set created_at = ${platform.now()} where id = ${fileId}`,
     ],
@@ -309,18 +309,13 @@ async function store(platform: Platform, content: Readable, progress: Storing, s
   };
 }
 
-const xorbsExist = (ids: readonly number[]): Guard => ({
-  holds: sql`not exists (select 1 from json_each(${asJson(ids)}) j where not exists (select 1 from xorbs x where x.id = j.value))`,
-  otherwise: () => new Stale(),
-});
-
 type Built = { readonly stored: StoredXorb; readonly index: XorbIndex };
 
-function rowOf({ xorb, start, end, offset, length }: DraftTerm, built: Built | null) {
+function rowOf(fileId: number, { xorb, start, end, offset, length }: DraftTerm, built: Built | null): TermRow {
   const holder = xorb ?? built;
   if (holder === null) throw new HubError("internal");
   const bytes = holder.index.packedRange(start, end);
-  return [offset, length, holder.stored.id, start, end, bytes.start, bytes.end] as const;
+  return [fileId, offset, length, holder.stored.id, start, end, bytes.start, bytes.end];
 }
 
 /**
@@ -339,31 +334,15 @@ async function storeXorb(platform: Platform, scopes: Scopes, draft: XorbDraft): 
   if (known !== null) return known;
   const key = newXorbKey(hash, scopes.target);
   await db.run(stageObjects([key, indexKey(key)], platform.now()));
-  await putBytes(blobs, key, bytes);
+  // In pieces: the bucket's client would copy one large array whole.
+  await writeObject(blobs, key, bytes.length, async (writer) => {
+    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) await writer.write(bytes.subarray(at, at + CHUNK_BYTES));
+  });
   await blobs.put(indexKey(key), index.encode());
   await publishXorb(platform, { key, hash, scope: scopes.target, uploaderId: null, index });
   const stored = await find();
   if (stored === null) throw new Stale();
   return stored;
-}
-
-/** As a stream of pieces: the bucket's client would copy one large array whole. */
-async function putBytes(blobs: BlobStore, key: string, bytes: Uint8Array): Promise<void> {
-  const { readable, writable } = new FixedLengthStream(bytes.length);
-  const stored = blobs.put(key, readable).then(
-    () => null,
-    (error: unknown) => ({ error }),
-  );
-  const writer = writable.getWriter();
-  try {
-    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) await writer.write(bytes.subarray(at, at + CHUNK_BYTES));
-    await writer.close();
-  } catch (error) {
-    await writer.abort(error).catch(() => undefined);
-    throw (await stored)?.error ?? error;
-  }
-  const failure = await stored;
-  if (failure !== null) throw failure.error;
 }
 
 /**

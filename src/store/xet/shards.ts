@@ -18,9 +18,10 @@ import type { Platform } from "../../platform/platform";
 import { readChunks } from "../../streams/chunks";
 import { nextOrInterrupted } from "../../streams/hash";
 import type { Scopes } from "../scopes";
-import { verifyTasks } from "../tasks";
+import { verifyTasks, wakeUpkeep } from "../tasks";
+import { indexChunks } from "./dedup";
 import { type DraftFile, FileDrafts } from "./file-drafts";
-import { findXorbs, loadIndex, type VisibleXorb } from "./xorbs";
+import { findXorbs, loadIndex, touchXorbs, type VisibleXorb, xorbsExist } from "./xorbs";
 
 /** Together they bound memory and what the last batch carries; a client's own limits are far below. */
 const MAX_FILES = 32_768;
@@ -79,8 +80,7 @@ export async function registerShard(
   }
   const checked = await check.finish();
   await link(platform, scopes, repoId, checked, claims);
-  // Only a hint: the clock looks for tasks too.
-  platform.defer(platform.upkeep.wake().catch(() => undefined));
+  wakeUpkeep(platform);
   return { files: checked.files.length, existed: checked.files.every(({ id }) => id === null) };
 }
 
@@ -319,12 +319,7 @@ async function link(
       holds: sql`exists (select 1 from repos where id = ${repoId})`,
       otherwise: () => new HubError("repo_not_found"),
     },
-    ...pagesOf(checked.xorbIds).map(
-      (ids): Guard => ({
-        holds: sql`not exists (select 1 from json_each(${asJson(ids)}) j where not exists (select 1 from xorbs x where x.id = j.value))`,
-        otherwise: () => new HubError("xet_retry"),
-      }),
-    ),
+    ...pagesOf(checked.xorbIds).map((ids) => xorbsExist(ids, () => new HubError("xet_retry"))),
     ...files.map(
       (page): Guard => ({
         holds: sql`not exists (select 1 from json_each(${page}) j
@@ -338,14 +333,8 @@ async function link(
   await commitBatch(platform.db, guards, [
     ...files.flatMap((page) => registerFiles(page, target)),
     ...claims.flatMap((page) => holdFiles(page, target, repoId, now, mode)),
-    ...pagesOf(checked.xorbIds).map(
-      (ids) =>
-        sql`update xorbs set idle_since = null where idle_since is not null and id in (select value from json_each(${asJson(ids)}))`,
-    ),
-    ...pagesOf(checked.dedup).map(
-      (rows) =>
-        sql`insert or ignore into dedup_chunks (chunk, xorb_id) select value ->> 0, value ->> 1 from json_each(${asJson(rows)})`,
-    ),
+    ...pagesOf(checked.xorbIds).map(touchXorbs),
+    ...pagesOf(checked.dedup).map(indexChunks),
   ]);
 }
 

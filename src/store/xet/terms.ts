@@ -1,7 +1,7 @@
 // The terms of Xet files: which range of which xorb holds which bytes of a file, a window at a time.
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
-import { queryRows } from "../../db/client";
+import { asJson, queryRows } from "../../db/client";
 import { HubError } from "../../errors";
 import type { XorbIndex } from "../../formats/xet/xorb";
 import { parseXetHash, type XetHash } from "../../ids";
@@ -15,6 +15,14 @@ export type Term = {
   readonly chunks: { readonly start: number; readonly end: number };
   readonly bytes: { readonly start: number; readonly end: number };
 };
+
+/** File, offset, length, xorb, first and last chunk, first and last packed byte; ends exclusive. */
+export type TermRow = readonly [number, number, number, number, number, number, number, number];
+
+export const insertTerms = (rows: readonly TermRow[]): SQL =>
+  sql`insert into xet_terms (file_id, offset, length, xorb_id, chunk_start, chunk_end, byte_start, byte_end)
+    select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7
+      from json_each(${asJson(rows)})`;
 
 /** Terms in one answer: enough for tens of GB of an ordinary file. */
 export const TERM_PAGE = 1000;

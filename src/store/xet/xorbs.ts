@@ -1,7 +1,7 @@
 // Takes xorbs in: verified while they stream into the bucket, named by a row only when both of their objects are there.
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, commitBatch, isUniqueViolation, queryEach, queryRows } from "../../db/client";
+import { asJson, commitBatch, type Guard, isUniqueViolation, queryEach, queryRows } from "../../db/client";
 import type { StorageScope } from "../../db/schema";
 import { HubError } from "../../errors";
 import { FormatError } from "../../formats/format-error";
@@ -12,7 +12,7 @@ import type { BlobStore, Db, Platform } from "../../platform/platform";
 import { readAll, readChunks } from "../../streams/chunks";
 import { nextOrInterrupted } from "../../streams/hash";
 import { indexKey, newXorbKey, parseXorbKey, XORBS_PREFIX, xorbPrefix } from "../keys";
-import { adoptObjects, condemnObjects, objectsUsable, readObject, stageObjects } from "../objects";
+import { adoptObjects, condemnObjects, objectsUsable, readObject, stageObjects, writeObject } from "../objects";
 import { isVisible, PUBLIC, type Scopes } from "../scopes";
 
 /** A xorb and the footer that some clients send behind it. */
@@ -123,27 +123,19 @@ async function storeXorb(platform: Platform, scopes: Scopes, source: Source): Pr
   const key = newXorbKey(hash, scopes.target);
   const keys = [key, indexKey(key)];
   await db.run(stageObjects(keys, platform.now()));
-  const { readable, writable } = new FixedLengthStream(size);
-  const writer = writable.getWriter();
-  const failures: unknown[] = [];
-  const stored = blobs.put(key, readable).catch(async (error: unknown) => {
-    failures.push(error);
-    // A bucket that has given up reads no further: whoever writes must not wait for it.
-    await writer.abort(error).catch(() => undefined);
-  });
+  let verified = false;
   let index: XorbIndex;
   try {
-    index = await verify(source, writer);
+    index = await writeObject(blobs, key, size, async (writer) => {
+      const read = await verify(source, writer);
+      verified = true;
+      return read;
+    });
   } catch (error) {
-    const [reason = error] = failures;
-    await writer.abort(error).catch(() => undefined);
-    await stored;
-    await db.run(condemnStaged(keys, platform.now()));
-    throw reason;
+    // What the bucket failed to confirm may be there whole: the next upload or the sweep takes it up.
+    if (!verified) await db.run(condemnStaged(keys, platform.now()));
+    throw error;
   }
-  await writer.close();
-  await stored;
-  if (failures.length > 0) throw failures[0];
   await blobs.put(indexKey(key), index.encode());
   return publishXorb(platform, { key, hash, scope: scopes.target, uploaderId: scopes.uploaderId, index });
 }
@@ -259,6 +251,16 @@ export async function findXorbs(
   );
   return new Map(rows.map((row) => [row.hash, row]));
 }
+
+/** In the batch that makes a row name them: since when they are idle is forgotten. */
+export const touchXorbs = (ids: readonly number[]): SQL =>
+  sql`update xorbs set idle_since = null where idle_since is not null and id in (select value from json_each(${asJson(ids)}))`;
+
+/** Beside `touchXorbs`: the sweep has taken none of them. */
+export const xorbsExist = (ids: readonly number[], otherwise: Guard["otherwise"]): Guard => ({
+  holds: sql`not exists (select 1 from json_each(${asJson(ids)}) j where not exists (select 1 from xorbs x where x.id = j.value))`,
+  otherwise,
+});
 
 /** Null for one that does not exist or that the caller may not see. `packedSize` in bytes, without a footer. */
 export async function findXorb(

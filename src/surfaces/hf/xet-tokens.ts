@@ -2,9 +2,9 @@
 import { Hono } from "hono";
 import { authorize } from "../../access/caller";
 import { authorizeProposal } from "../../hub/pull-requests";
-import { authorizePush } from "../../hub/push-rights";
-import { findRepo, MAIN, targetOf } from "../../hub/repositories";
-import { parseRefName, type RepoType } from "../../ids";
+import { authorizePush, pushTarget } from "../../hub/push-rights";
+import { findRepo, targetOf } from "../../hub/repositories";
+import type { RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { connect, connectionHeaders } from "../xet/connection";
 import { API_TYPES, type Ctx, callerOf, flag, originOf, repoIdOf, textAfterVerb } from "./request";
@@ -16,7 +16,7 @@ async function token(c: Ctx, type: RepoType, write: boolean): Promise<Response> 
   const revision = textAfterVerb(c);
   if (!write) authorize(caller, { action: "repo.use", repo, purpose: "download" }, targetOf(repo));
   else if (flag(c, "create_pr")) authorizeProposal(caller, repo);
-  else await authorizePush(caller, repo, revision.startsWith("refs/pr/") ? parseRefName(revision, "revision") : MAIN);
+  else await authorizePush(caller, repo, pushTarget(revision, "revision"));
   const connection = await connect(caller, originOf(c), repo, write);
   return c.json(connection, 200, { ...connectionHeaders(connection), "cache-control": "private, no-store" });
 }

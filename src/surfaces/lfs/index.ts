@@ -6,9 +6,9 @@ import { HubError } from "../../errors";
 import { type Linkable, linkable } from "../../hub/commits";
 import { findHeldContent, noteDownload } from "../../hub/downloads";
 import { authorizeProposal } from "../../hub/pull-requests";
-import { authorizePush } from "../../hub/push-rights";
-import { findRepo, MAIN, type Repository, repoName, targetOf } from "../../hub/repositories";
-import { parseRefName, parseRepoId, parseSha256, type RefName, type RepoType, type Sha256 } from "../../ids";
+import { authorizePush, pushTarget } from "../../hub/push-rights";
+import { findRepo, type Repository, repoName, targetOf } from "../../hub/repositories";
+import { parseRepoId, parseSha256, type RepoType, type Sha256 } from "../../ids";
 import {
   completeUpload,
   openUploads,
@@ -70,7 +70,7 @@ async function batch(c: Ctx, type: RepoType): Promise<Response> {
   }
   const ref = body.ref ?? null;
   if (ref === null) authorizeProposal(caller, repo);
-  else await authorizePush(caller, repo, pushedRef(ref.name));
+  else await authorizePush(caller, repo, pushTarget(ref.name, "ref.name"));
   // What is only claimed to be these bytes does not spare their upload: someone who proposes a change may have claimed it.
   for (const [sha256, { holding }] of held) if (holding.state === "claimed") held.delete(sha256);
   if (body.transfers.includes("xet"))
@@ -110,9 +110,6 @@ async function xetUploads(
     return known === undefined ? { oid: sha256, size, actions: { upload } } : sizeChecked(sha256, size, known.size);
   });
 }
-
-/** Only that of a pull request changes who may upload; branches come in several spellings. */
-const pushedRef = (name: string): RefName => (name.startsWith("refs/pr/") ? parseRefName(name, "ref.name") : MAIN);
 
 const base = (c: Ctx, type: RepoType, name: string): string => `${originOf(c)}/${WEB_PREFIX[type]}${name}.git/info/lfs`;
 

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { commitBatch } from "../../../src/db/client";
 import { cloudflarePlatform } from "../../../src/platform/cloudflare";
 import type { Platform } from "../../../src/platform/platform";
-import { progressOf, runTasks, type Step, verifyTask } from "../../../src/store/tasks";
+import { progressOf, runTasks, type Step, verifyTasks } from "../../../src/store/tasks";
 
 const HOUR_MS = 3600_000;
 let time: number;
@@ -21,7 +21,7 @@ beforeEach(() => {
 });
 
 const queue = async (...ids: readonly number[]): Promise<void> => {
-  for (const id of ids) await commitBatch(platform.db, [], [verifyTask(id, time)]);
+  for (const id of ids) await commitBatch(platform.db, [], [verifyTasks(sql`select ${String(id)}`, time)]);
 };
 const forever = () => false;
 const steps = (verify: Step) => ({ verify, ingest: verify });
