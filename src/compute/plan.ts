@@ -1,6 +1,7 @@
 // The plan of a job, kept in its row: what the compute service gets, with every revision resolved to digests, and what publishing needs.
 import * as z from "zod";
 import type { Purpose } from "../access/policy";
+import { ModeColumn } from "../hub/tree-edit";
 import { type JobId, parseFilePath, parseGitId, parseSha256 } from "../ids";
 import { STORED } from "../store/contents";
 
@@ -29,6 +30,7 @@ const NewFile = z.object({
   sha256,
   size: z.number(),
   lfs: z.boolean(),
+  mode: ModeColumn.default(null),
   holding: Holding.default(STORED),
 });
 

@@ -64,7 +64,7 @@ async function planMerge(caller: Caller, request: MergeRequest): Promise<MergePl
     })),
     normalize: request.normalize,
     outDtype: request.out_dtype,
-    config: { kind: "file", id, sha256, size, lfs, holding },
+    config: { kind: "file", id, sha256, size, lfs, mode: null, holding },
     base,
     message: request.output.message ?? null,
   };

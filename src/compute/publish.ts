@@ -4,7 +4,7 @@ import { standingActor } from "../access/standing";
 import { commitBatch } from "../db/client";
 import { evaluations } from "../db/schema";
 import { HubError } from "../errors";
-import { lfsEntry, type PreparedCommit, prepareCommit, storeFiles } from "../hub/commits";
+import { authorOf, lfsEntry, type PreparedCommit, prepareCommit, storeFiles } from "../hub/commits";
 import { listTree } from "../hub/files";
 import { lineageStatement, type Parent } from "../hub/lineage";
 import {
@@ -79,7 +79,7 @@ async function publishRevision(
     plan.kind === "merge"
       ? await mergedFiles(platform, repo, plan, result, contents)
       : await trainedFiles(platform, repo, plan, contents);
-  const author = { name: actor.name, email: `${actor.name}@users.noreply.localhost` };
+  const author = authorOf(caller);
   for (let round = 1; ; round++) {
     try {
       const head = await findHead(caller, repo, ref);

@@ -56,6 +56,12 @@ export const repos = sqliteTable(
     private: integer({ mode: "boolean" }).notNull(),
     createdAt: integer("created_at").notNull(),
     updatedAt: integer("updated_at").notNull(),
+    /** Who wants the files must ask first: `auto` is answered at once, `manual` by a person. */
+    gated: text({ enum: ["auto", "manual"] }),
+    likes: integer().notNull().default(0),
+    /** Of the last 30 days, and of all time; summed up from `download_days`. */
+    downloads: integer().notNull().default(0),
+    downloadsAllTime: integer("downloads_all_time").notNull().default(0),
   },
   (t) => [uniqueIndex("repos_name").on(t.ownerId, t.type, t.nameKey), index("repos_updated").on(t.type, t.updatedAt)],
 );
@@ -67,26 +73,60 @@ export const refs = sqliteTable(
     repoId: text("repo_id").notNull(),
     name: text().$type<RefName>().notNull(),
     target: text().$type<GitId>().notNull(),
+    /** Of an annotated tag, whose `target` is the commit that it leads to. */
+    tagObject: text("tag_object").$type<GitId>(),
     updatedAt: integer("updated_at").notNull(),
   },
   (t) => [primaryKey({ columns: [t.repoId, t.name] })],
 );
 
-/** Proposals, numbered in each repository from 1; what each proposes is under `refs/pr/<number>`. */
-export const pullRequests = sqliteTable(
-  "pull_requests",
+/** Annotated tags, as git stores them. */
+export const tagObjects = sqliteTable(
+  "tag_objects",
+  {
+    repoId: text("repo_id").notNull(),
+    id: text().$type<GitId>().notNull(),
+    /** What the tag names: a commit, or another tag. */
+    target: text().$type<GitId>().notNull(),
+    /** The object's content, verbatim. */
+    content: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.id] })],
+);
+
+/** Discussions and pull requests, numbered together in each repository from 1; what a pull request proposes is under `refs/pr/<number>`. */
+export const discussions = sqliteTable(
+  "discussions",
   {
     repoId: text("repo_id").notNull(),
     number: integer().notNull(),
     title: text().notNull(),
-    description: text().notNull(),
-    status: text({ enum: ["draft", "open"] }).notNull(),
-    /** The branch it is meant for. */
-    base: text().$type<RefName>().notNull(),
+    status: text({ enum: ["draft", "open", "closed", "merged"] }).notNull(),
+    /** The branch that a pull request is meant for; null for a discussion. */
+    base: text().$type<RefName>(),
+    /** What the base became when it was merged. */
+    mergeCommit: text("merge_commit").$type<GitId>(),
     authorId: text("author_id").notNull(),
     createdAt: integer("created_at").notNull(),
   },
-  (t) => [primaryKey({ columns: [t.repoId, t.number] })],
+  (t) => [primaryKey({ columns: [t.repoId, t.number] }), index("discussions_author").on(t.authorId, t.createdAt)],
+);
+
+/** What happened in a discussion, in order; its first comment is its description. */
+export const discussionEvents = sqliteTable(
+  "discussion_events",
+  {
+    seq: integer().primaryKey({ autoIncrement: true }),
+    /** Lower-case hex, as clients send it back. */
+    id: text().notNull().unique(),
+    repoId: text("repo_id").notNull(),
+    number: integer().notNull(),
+    type: text({ enum: ["comment", "status-change", "title-change", "commit"] }).notNull(),
+    authorId: text("author_id").notNull(),
+    createdAt: integer("created_at").notNull(),
+    data: text({ mode: "json" }).$type<unknown>().notNull(),
+  },
+  (t) => [index("discussion_events_discussion").on(t.repoId, t.number, t.seq)],
 );
 
 export const commits = sqliteTable(
@@ -101,6 +141,10 @@ export const commits = sqliteTable(
     /** Seconds since 1970, as git stores it. */
     authoredAt: integer("authored_at").notNull(),
     message: text().notNull(),
+    /** Seconds since 1970; null where it is the author's time, as in every commit that the hub makes. */
+    committedAt: integer("committed_at"),
+    /** The object's content, verbatim; null where the columns above make it: author and committer the same, in UTC. */
+    content: text(),
   },
   (t) => [primaryKey({ columns: [t.repoId, t.id] })],
 );
@@ -122,9 +166,12 @@ export const treeEntries = sqliteTable(
     sha256: text().$type<Sha256>(),
     size: integer().notNull(),
     lfs: integer({ mode: "boolean" }).notNull(),
+    /** Null for what git calls 100644 and 40000. */
+    mode: text({ enum: ["100755", "120000"] }),
   },
   (t) => [
     primaryKey({ columns: [t.repoId, t.tree, t.name] }),
+    index("tree_entries_id").on(t.repoId, t.id),
     index("tree_entries_sha256").on(t.repoId, t.sha256).where(sql`sha256 is not null`),
   ],
 );
@@ -441,6 +488,189 @@ export const events = sqliteTable(
     data: text({ mode: "json" }).$type<unknown>(),
   },
   (t) => [index("events_scope").on(t.scopeId, t.seq), index("events_actor").on(t.actor, t.seq)],
+);
+
+/** A pack of everything that some commits reach, kept so that clones need not read object by object; made again at will. */
+export const gitPacks = sqliteTable(
+  "git_packs",
+  {
+    key: text().primaryKey(),
+    repoId: text("repo_id").notNull(),
+    /** The commits whose whole history the pack holds. */
+    tips: text({ mode: "json" }).$type<GitId[]>().notNull(),
+    objects: integer().notNull(),
+    /** Bytes of the entries, without the pack's header and trailer: that is what the object holds. */
+    size: integer().notNull(),
+    createdAt: integer("created_at").notNull(),
+  },
+  (t) => [index("git_packs_repo").on(t.repoId, t.createdAt)],
+);
+
+/** What the files of a tree tell about a model or dataset: a pure function of the tree, computed when it is published or first asked for. */
+export const treeFacts = sqliteTable(
+  "tree_facts",
+  {
+    repoId: text("repo_id").notNull(),
+    tree: text().$type<GitId>().notNull(),
+    /** Of the code that computed them: older ones are computed again. */
+    version: integer().notNull(),
+    facts: text({ mode: "json" }).$type<unknown>().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.tree] })],
+);
+
+/** The facts of `main` that lists filter and sort by. */
+export const repoIndex = sqliteTable(
+  "repo_index",
+  {
+    repoId: text("repo_id").primaryKey(),
+    tree: text().$type<GitId>().notNull(),
+    version: integer().notNull(),
+    pipelineTag: text("pipeline_tag"),
+    library: text(),
+    license: text(),
+    parameters: integer(),
+    /** Bytes of the distinct files of all revisions. */
+    usedStorage: integer("used_storage").notNull(),
+  },
+  (t) => [
+    index("repo_index_pipeline").on(t.pipelineTag),
+    index("repo_index_library").on(t.library),
+    index("repo_index_parameters").on(t.parameters),
+  ],
+);
+
+export const repoTags = sqliteTable("repo_tags", { repoId: text("repo_id").notNull(), tag: text().notNull() }, (t) => [
+  primaryKey({ columns: [t.repoId, t.tag] }),
+  index("repo_tags_tag").on(t.tag, t.repoId),
+]);
+
+/** Former names of repositories: they lead to the repository until someone else takes the name. */
+export const repoAliases = sqliteTable(
+  "repo_aliases",
+  {
+    ownerId: text("owner_id").notNull(),
+    type: text().$type<RepoType>().notNull(),
+    nameKey: text("name_key").notNull(),
+    repoId: text("repo_id").notNull(),
+    movedAt: integer("moved_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.ownerId, t.type, t.nameKey] }), index("repo_aliases_repo").on(t.repoId)],
+);
+
+/** Who asked for the files of a gated repository, and what was answered. */
+export const accessRequests = sqliteTable(
+  "access_requests",
+  {
+    repoId: text("repo_id").notNull(),
+    accountId: text("account_id").notNull(),
+    status: text({ enum: ["pending", "accepted", "rejected"] }).notNull(),
+    /** Answers to the card's own questions; null where access was given without being asked for. */
+    fields: text({ mode: "json" }).$type<Record<string, string>>(),
+    createdAt: integer("created_at").notNull(),
+    decidedAt: integer("decided_at"),
+    decidedBy: text("decided_by"),
+    reason: text(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.accountId] }), index("access_requests_account").on(t.accountId)],
+);
+
+export const likes = sqliteTable(
+  "likes",
+  {
+    repoId: text("repo_id").notNull(),
+    accountId: text("account_id").notNull(),
+    createdAt: integer("created_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.accountId] }), index("likes_account").on(t.accountId, t.createdAt)],
+);
+
+/** Uses of a repository by day (days since 1970). `clients`: how many distinct ones fetched files that day. */
+export const downloadDays = sqliteTable(
+  "download_days",
+  {
+    repoId: text("repo_id").notNull(),
+    day: integer().notNull(),
+    downloads: integer().notNull().default(0),
+    clients: integer().notNull().default(0),
+    heads: integer().notNull().default(0),
+    ci: integer().notNull().default(0),
+  },
+  (t) => [primaryKey({ columns: [t.repoId, t.day] }), index("download_days_day").on(t.day)],
+);
+
+/** Who fetched what on which day, as a hash that means nothing the day after: so a client counts once. */
+export const downloadClients = sqliteTable(
+  "download_clients",
+  { repoId: text("repo_id").notNull(), day: integer().notNull(), client: text().notNull() },
+  (t) => [primaryKey({ columns: [t.day, t.repoId, t.client] })],
+);
+
+export const follows = sqliteTable(
+  "follows",
+  {
+    followerId: text("follower_id").notNull(),
+    accountId: text("account_id").notNull(),
+    createdAt: integer("created_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.followerId, t.accountId] }), index("follows_account").on(t.accountId)],
+);
+
+export const collections = sqliteTable(
+  "collections",
+  {
+    /** 24 hex digits: the end of the slug, which stays when the title changes. */
+    id: text().primaryKey(),
+    ownerId: text("owner_id").notNull(),
+    title: text().notNull(),
+    titleKey: text("title_key").notNull(),
+    description: text(),
+    theme: text().notNull(),
+    private: integer({ mode: "boolean" }).notNull(),
+    position: integer().notNull(),
+    upvotes: integer().notNull().default(0),
+    createdAt: integer("created_at").notNull(),
+    updatedAt: integer("updated_at").notNull(),
+  },
+  (t) => [uniqueIndex("collections_title").on(t.ownerId, t.titleKey), index("collections_updated").on(t.updatedAt)],
+);
+
+export const collectionItems = sqliteTable(
+  "collection_items",
+  {
+    id: text().primaryKey(),
+    collectionId: text("collection_id").notNull(),
+    type: text({ enum: ["model", "dataset", "collection"] }).notNull(),
+    /** Id of a repository or of another collection. */
+    subjectId: text("subject_id").notNull(),
+    note: text(),
+    position: integer().notNull(),
+    addedAt: integer("added_at").notNull(),
+  },
+  (t) => [
+    uniqueIndex("collection_items_subject").on(t.collectionId, t.type, t.subjectId),
+    index("collection_items_what").on(t.type, t.subjectId),
+  ],
+);
+
+/** Addresses that are told what happens in the repositories and namespaces they watch. */
+export const webhooks = sqliteTable(
+  "webhooks",
+  {
+    id: text().primaryKey(),
+    ownerId: text("owner_id").notNull(),
+    url: text().notNull(),
+    secret: text(),
+    watched: text({ mode: "json" }).$type<{ type: "model" | "dataset" | "user" | "org"; name: string }[]>().notNull(),
+    domains: text({ mode: "json" }).$type<("repo" | "discussion")[]>().notNull(),
+    disabled: integer({ mode: "boolean" }).notNull().default(false),
+    createdAt: integer("created_at").notNull(),
+    /** Events up to this one of the trail have been looked at. */
+    seenSeq: integer("seen_seq").notNull(),
+    failures: integer().notNull().default(0),
+    dueAt: integer("due_at").notNull(),
+  },
+  (t) => [index("webhooks_owner").on(t.ownerId), index("webhooks_due").on(t.disabled, t.dueAt)],
 );
 
 /** How far garbage collection has looked through each kind of row: where the next page starts, null between two rounds. */

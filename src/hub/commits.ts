@@ -16,7 +16,15 @@ import { ingestTask, wakeUpkeep } from "../store/tasks";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
 import { authorizePush } from "./push-rights";
 import { MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
-import { type Change, editTree, type LoadedEntry, type NewFile, type TreeRow, touchedDirectories } from "./tree-edit";
+import {
+  type Change,
+  editTree,
+  type LoadedEntry,
+  ModeColumn,
+  type NewFile,
+  type TreeRow,
+  touchedDirectories,
+} from "./tree-edit";
 
 export type Author = { readonly name: string; readonly email: string };
 
@@ -70,7 +78,8 @@ export async function commit(caller: Caller, repo: Repository, request: CommitRe
   }
 }
 
-function authorOf(caller: Caller): Author {
+/** Who signs a commit of the caller. */
+export function authorOf(caller: Caller): Author {
   const name = caller.actor.kind === "user" ? caller.actor.name : "hub";
   return { name, email: `${name}@users.noreply.localhost` };
 }
@@ -142,6 +151,7 @@ const HeadRow = z.object({
     .nullable(),
   size: z.number().nullable(),
   lfs: z.number().nullable(),
+  mode: ModeColumn,
 });
 
 /** The head of a branch and the entries of every directory on the changed paths: one query whatever their depth. */
@@ -160,7 +170,7 @@ async function loadHead(db: Db, repoId: string, request: CommitRequest) {
         select case w.path when '' then e.name else w.path || '/' || e.name end, e.id
           from walk w join tree_entries e on e.repo_id = ${repoId} and e.tree = w.tree and e.kind = 'directory'
           where case w.path when '' then e.name else w.path || '/' || e.name end in (select value from json_each(${asJson(touched)})))
-      select h.commit_id, h.tree, h.ref, w.path as directory, e.name, e.kind, e.id, e.sha256, e.size, e.lfs
+      select h.commit_id, h.tree, h.ref, w.path as directory, e.name, e.kind, e.id, e.sha256, e.size, e.lfs, e.mode
         from head h join walk w left join tree_entries e on e.repo_id = ${repoId} and e.tree = w.tree`,
   );
   const [first] = rows;
@@ -177,7 +187,14 @@ async function loadHead(db: Db, repoId: string, request: CommitRequest) {
       entries.push({
         directory: row.directory,
         name: row.name,
-        node: { kind: "file", id: row.id, sha256: row.sha256, size: row.size, lfs: row.lfs === 1 },
+        node: {
+          kind: "file",
+          id: row.id,
+          sha256: row.sha256,
+          size: row.size,
+          lfs: row.lfs === 1,
+          mode: row.mode,
+        },
       });
   }
   // `target` is what the ref itself points to: nothing yet where the branch starts from another.
@@ -186,12 +203,12 @@ async function loadHead(db: Db, repoId: string, request: CommitRequest) {
 
 function treeStatements(repoId: string, rows: readonly TreeRow[]): Statement[] {
   return chunks(rows).map(
-    (chunk) => sql`insert or ignore into tree_entries (repo_id, tree, name, kind, id, sha256, size, lfs)
-      select ${repoId}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 from json_each(${asJson(
+    (chunk) => sql`insert or ignore into tree_entries (repo_id, tree, name, kind, id, sha256, size, lfs, mode)
+      select ${repoId}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7 from json_each(${asJson(
         chunk.map(({ tree, name, node }) =>
           node.kind === "file"
-            ? [tree, name, "file", node.id, node.sha256, node.size, node.lfs ? 1 : 0]
-            : [tree, name, "directory", node.id, null, 0, 0],
+            ? [tree, name, "file", node.id, node.sha256, node.size, node.lfs ? 1 : 0, node.mode]
+            : [tree, name, "directory", node.id, null, 0, 0, null],
         ),
       )})`,
   );
@@ -316,6 +333,7 @@ export async function storeFiles(platform: Platform, files: readonly Uint8Array[
     sha256,
     size,
     lfs: false,
+    mode: null,
     holding: STORED,
   }));
 }
@@ -326,6 +344,7 @@ export const lfsEntry = (sha256: Sha256, size: number, holding: Holding): NewFil
   sha256,
   size,
   lfs: true,
+  mode: null,
   holding,
 });
 
@@ -409,6 +428,6 @@ export async function listCommits(
         select p.value from history h join commits c on c.repo_id = ${repoId} and c.id = h.id join json_each(c.parents) p)
       select c.id, c.author_name, c.authored_at, c.message, count(*) over () as total
         from history h join commits c on c.repo_id = ${repoId} and c.id = h.id
-        order by c.authored_at desc, c.rowid desc limit ${page.limit} offset ${page.offset}`,
+        order by coalesce(c.committed_at, c.authored_at) desc, c.rowid desc limit ${page.limit} offset ${page.offset}`,
   );
 }

@@ -1,11 +1,12 @@
 // The life of a repository: creating it, changing who sees it, deleting it.
-import { eq } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import { authorize, type Caller } from "../access/caller";
 import { commitBatch, isUniqueViolation } from "../db/client";
-import { commits, pullRequests, refs, repoContents, repos, treeEntries } from "../db/schema";
+import { repos } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
 import { type RepoId, sortableId } from "../ids";
+import { condemnObjects } from "../store/objects";
 import { findAccount } from "./accounts";
 import { type FirstFile, initialCommit } from "./commits";
 import { forgetRepository } from "./nearby";
@@ -97,6 +98,26 @@ export async function setVisibility(caller: Caller, id: RepoId, isPrivate: boole
   );
 }
 
+/** Tables whose rows go with the repository that they name in `repo_id`. */
+const OF_A_REPOSITORY = [
+  "refs",
+  "tag_objects",
+  "discussions",
+  "discussion_events",
+  "commits",
+  "tree_entries",
+  "repo_contents",
+  "git_packs",
+  "tree_facts",
+  "repo_index",
+  "repo_tags",
+  "repo_aliases",
+  "access_requests",
+  "likes",
+  "download_days",
+  "download_clients",
+];
+
 /** Removes every row of the repository in one batch; bytes that nothing names any more are left to garbage collection. */
 export async function deleteRepo(caller: Caller, id: RepoId): Promise<void> {
   const { platform } = caller;
@@ -109,11 +130,9 @@ export async function deleteRepo(caller: Caller, id: RepoId): Promise<void> {
     db,
     [],
     [
-      db.delete(refs).where(eq(refs.repoId, repo.id)),
-      db.delete(pullRequests).where(eq(pullRequests.repoId, repo.id)),
-      db.delete(commits).where(eq(commits.repoId, repo.id)),
-      db.delete(treeEntries).where(eq(treeEntries.repoId, repo.id)),
-      db.delete(repoContents).where(eq(repoContents.repoId, repo.id)),
+      condemnObjects(sql`select key from git_packs where repo_id = ${repo.id}`, platform.now()),
+      ...OF_A_REPOSITORY.map((table) => sql`delete from ${sql.identifier(table)} where repo_id = ${repo.id}`),
+      sql`delete from collection_items where type = ${repo.type} and subject_id = ${repo.id}`,
       db.delete(repos).where(eq(repos.id, repo.id)),
       eventStatement(
         db,

@@ -3,10 +3,10 @@ import { sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, type Caller, requireUser } from "../access/caller";
 import { commitBatch, isUniqueViolation, queryRows, type Statement } from "../db/client";
-import { pullRequests } from "../db/schema";
+import { discussionEvents, discussions } from "../db/schema";
 import { HubError } from "../errors";
 import { type GitId, parseAccountName, parseRefName, type RefName } from "../ids";
-import { type CommitRequest, prepareCommit } from "./commits";
+import { authorOf, type CommitRequest, prepareCommit } from "./commits";
 import { createRefStatements } from "./refs";
 import { MAIN, type Repository, type Snapshot, targetOf } from "./repositories";
 
@@ -15,7 +15,7 @@ export type PullRequest = {
   readonly number: number;
   readonly title: string;
   readonly description: string;
-  readonly status: "draft" | "open";
+  readonly status: "draft" | "open" | "closed" | "merged";
   readonly author: string;
   readonly base: RefName;
   readonly createdAt: number;
@@ -34,7 +34,7 @@ export async function openDraft(caller: Caller, base: Snapshot, wanted: NewPullR
     const { guards, statements } = createRefStatements(caller, repo, pullRef(number), commit);
     await commitBatch(caller.platform.db, guards, [
       ...statements,
-      pullRow(caller, repo, { number, base: MAIN, status: "draft", ...wanted }),
+      ...pullRows(caller, repo, { number, base: MAIN, status: "draft", ...wanted }),
     ]);
     return number;
   });
@@ -47,15 +47,14 @@ export async function proposeCommit(
   request: Omit<CommitRequest, "ref"> & { readonly startFrom: RefName },
 ): Promise<{ number: number; commit: GitId }> {
   authorizeProposal(caller, repo);
-  const { name } = requireUser(caller);
-  const author = { name, email: `${name}@users.noreply.localhost` };
+  const author = authorOf(caller);
   const wanted = { title: request.summary, description: request.description ?? "" };
   return numbered(caller, repo, async (number) => {
     const prepared = await prepareCommit(caller, repo, { ...request, ref: pullRef(number) }, author);
     if (prepared.parent === null) throw new HubError("revision_not_found", { revision: request.startFrom });
     await commitBatch(caller.platform.db, prepared.guards, [
       ...prepared.statements,
-      pullRow(caller, repo, { number, base: request.startFrom, status: "open", ...wanted }),
+      ...pullRows(caller, repo, { number, base: request.startFrom, status: "open", ...wanted }),
     ]);
     return { number, commit: prepared.id };
   });
@@ -70,38 +69,42 @@ async function numbered<T>(caller: Caller, repo: Repository, open: (number: numb
     const [last] = await queryRows(
       caller.platform.db,
       z.object({ number: z.number() }),
-      sql`select coalesce(max(number), 0) as number from pull_requests where repo_id = ${repo.id}`,
+      sql`select coalesce(max(number), 0) as number from discussions where repo_id = ${repo.id}`,
     );
     try {
       return await open((last?.number ?? 0) + 1);
     } catch (error) {
       const taken =
-        isUniqueViolation(error, "pull_requests.repo_id") ||
+        isUniqueViolation(error, "discussions.repo_id") ||
         (error instanceof HubError && (error.code === "ref_moved" || error.code === "ref_exists"));
       if (!taken || round === MAX_ROUNDS) throw error;
     }
   }
 }
 
-function pullRow(
+function pullRows(
   caller: Caller,
   repo: Repository,
   pull: Pick<PullRequest, "number" | "title" | "description" | "base" | "status">,
-): Statement {
+): Statement[] {
   const { platform } = caller;
-  return platform.db.insert(pullRequests).values({
-    ...pull,
-    repoId: repo.id,
-    authorId: requireUser(caller).id,
-    createdAt: platform.now(),
-  });
+  const { number, title, status, base, description } = pull;
+  const at = { repoId: repo.id, number, authorId: requireUser(caller).id, createdAt: platform.now() };
+  const comment = { text: description, edits: [], hidden: false };
+  return [
+    platform.db.insert(discussions).values({ ...at, title, status, base }),
+    platform.db.insert(discussionEvents).values({ ...at, id: newEventId(), type: "comment", data: comment }),
+  ];
 }
+
+/** 24 lower-case hex digits. */
+const newEventId = (): string => crypto.randomUUID().replaceAll("-", "").slice(0, 24);
 
 const PullRow = z.object({
   number: z.number(),
   title: z.string(),
   description: z.string(),
-  status: z.enum(["draft", "open"]),
+  status: z.enum(["draft", "open", "closed", "merged"]),
   author: z.string().transform((text) => parseAccountName(text, "author")),
   base: z.string().transform((text) => parseRefName(text, "base")),
   created_at: z.number(),
@@ -112,8 +115,10 @@ export async function findPullRequest(caller: Caller, repo: Repository, number: 
   const [found] = await queryRows(
     caller.platform.db,
     PullRow,
-    sql`select p.number, p.title, p.description, p.status, a.name as author, p.base, p.created_at
-      from pull_requests p join accounts a on a.id = p.author_id where p.repo_id = ${repo.id} and p.number = ${number}`,
+    sql`select p.number, p.title, p.status, a.name as author, p.base, p.created_at,
+        (select e.data ->> 'text' from discussion_events e where e.repo_id = p.repo_id and e.number = p.number order by e.seq limit 1) as description
+      from discussions p join accounts a on a.id = p.author_id
+      where p.repo_id = ${repo.id} and p.number = ${number} and p.base is not null`,
   );
   if (found === undefined) throw new HubError("not_found");
   const { created_at: createdAt, ...rest } = found;

@@ -3,8 +3,12 @@ import { sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, type Caller } from "../access/caller";
 import { queryRows } from "../db/client";
-import type { RefName } from "../ids";
-import { type Repository, targetOf } from "./repositories";
+import { parseRefName, type RefName } from "../ids";
+import { MAIN, type Repository, targetOf } from "./repositories";
+
+/** The ref by which it is decided who may push to what a client names: only that of a pull request makes a difference. */
+export const pushTarget = (name: string, field: string): RefName =>
+  name.startsWith("refs/pr/") ? parseRefName(name, field) : MAIN;
 
 /** @throws authentication_required | forbidden */
 export async function authorizePush(caller: Caller, repo: Repository, ref: RefName): Promise<void> {
@@ -15,7 +19,7 @@ export async function authorizePush(caller: Caller, repo: Repository, ref: RefNa
       : await queryRows(
           caller.platform.db,
           z.object({ author_id: z.string() }),
-          sql`select author_id from pull_requests where repo_id = ${repo.id} and number = ${Number(number)}`,
+          sql`select author_id from discussions where repo_id = ${repo.id} and number = ${Number(number)} and base is not null`,
         );
   authorize(
     caller,

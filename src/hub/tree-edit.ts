@@ -1,10 +1,14 @@
 // Applies a commit's changes to a git tree in memory: only the directories on changed paths are ever loaded.
-
+import * as z from "zod";
 import { HubError } from "../errors";
 import { treeId } from "../formats/git/tree";
 import { pathKey } from "../formats/paths";
 import type { FilePath, GitId, Sha256 } from "../ids";
 import type { Holding } from "../store/contents";
+
+/** As git writes it; null is the ordinary 100644. So it is in `tree_entries`, too. */
+export const ModeColumn = z.enum(["100755", "120000"]).nullable();
+export type FileMode = z.output<typeof ModeColumn>;
 
 export type FileEntry = {
   readonly kind: "file";
@@ -12,6 +16,7 @@ export type FileEntry = {
   readonly sha256: Sha256;
   readonly size: number;
   readonly lfs: boolean;
+  readonly mode: FileMode;
 };
 /** A file to be written into a tree, and how its repository will hold the bytes. */
 export type NewFile = FileEntry & { readonly holding: Holding };
@@ -111,7 +116,9 @@ function apply(root: Map<string, Node>, change: Change): void {
         problem: `${change.path} is a directory: delete it first`,
       });
     if (existing === undefined) refuseCaseTwin(directory, last, change);
-    directory.set(last, change.file);
+    // A client that sends bytes says nothing of their mode: a script stays executable.
+    const mode = change.file.mode ?? (existing?.kind === "file" && existing.mode === "100755" ? existing.mode : null);
+    directory.set(last, { ...change.file, mode });
   } else {
     if (existing === undefined || (change.kind === "deleteFolder" && existing.kind === "file"))
       throw new HubError("entry_not_found", { path: change.path });
@@ -149,7 +156,11 @@ function seal(children: Map<string, Node>, rows: TreeRow[]): { id: GitId } | nul
   }
   if (entries.length === 0) return null;
   const id = treeId(
-    entries.map(({ name, node }) => ({ name, id: node.id, mode: node.kind === "file" ? "100644" : "40000" })),
+    entries.map(({ name, node }) => ({
+      name,
+      id: node.id,
+      mode: node.kind === "file" ? (node.mode ?? "100644") : "40000",
+    })),
   );
   for (const { name, node } of entries) rows.push({ tree: id, name, node });
   return { id };

@@ -156,7 +156,7 @@ async function readOperation(
           kind: "put",
           path: parseFilePath(path, field),
           field,
-          file: { kind: "file", id, sha256, size, lfs, holding },
+          file: { kind: "file", id, sha256, size, lfs, mode: null, holding },
         },
       };
     }
