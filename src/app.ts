@@ -8,6 +8,8 @@ import { cloudflarePlatform } from "./platform/cloudflare";
 import { isBookmark, type ReadFrom } from "./platform/d1-session";
 import type { AppEnv } from "./surfaces/app-env";
 import { asHubError } from "./surfaces/as-hub-error";
+import { git } from "./surfaces/git";
+import { isGitAddress, renderGitError } from "./surfaces/git/errors";
 import { huggingFace } from "./surfaces/hf";
 import { renderHfError } from "./surfaces/hf/errors";
 import { lfs } from "./surfaces/lfs";
@@ -68,6 +70,7 @@ app.route("/api/v1", v1);
 app.route("/cas", xet);
 app.route("/", xetTelemetry);
 app.route("/", lfs);
+app.route("/", git);
 app.route("/", huggingFace);
 // What no API serves is no page either: `/api/x` must not be taken for a model of someone called api.
 app.all("/api/*", () => {
@@ -94,6 +97,7 @@ function render(c: Context<AppEnv>, error: HubError): Response | Promise<Respons
   const { platform, actor } = c.var.caller;
   if (c.req.path.startsWith("/api/v1/")) return problemResponse(error, platform.requestId);
   if (c.req.path.startsWith("/cas/")) return renderXetError(error, platform.requestId);
+  if (isGitAddress(c.req.path)) return renderGitError(error, actor, platform.requestId);
   if (wantsPage(c)) return errorPage(c, error);
   return renderHfError(error, actor, platform.requestId, new URL(c.req.url).origin);
 }
