@@ -11,11 +11,12 @@ export type Target = { readonly subject: string; readonly scopeId: string | null
 
 export const may = (caller: Caller, request: Request): boolean => decide(caller.actor, request).allow;
 
-/** @throws authentication_required | forbidden, after noting the attempt in the trail */
+/** @throws authentication_required | forbidden | gated_repo | gated_repo_anonymous, after noting the attempt in the trail */
 export function authorize(caller: Caller, request: Request, target: Target): void {
   const decision = decide(caller.actor, request);
   if (decision.allow) return;
   refuse(caller, request, target, decision.reason);
+  if (decision.gate === true) throw gateError(caller, target, decision.reason);
   throw caller.actor.kind === "anonymous"
     ? new HubError("authentication_required")
     : new HubError("forbidden", { reason: decision.reason });
@@ -27,6 +28,14 @@ export function authorizeSight(caller: Caller, request: Request, target: Target)
   if (decision.allow) return;
   refuse(caller, request, target, decision.reason);
   throw new HubError("repo_not_found");
+}
+
+/** Says where to ask for access. */
+function gateError({ actor }: Caller, { subject }: Target, reason: string): HubError {
+  const [type, repo] = subject.split(":");
+  const anonymous = actor.kind === "anonymous" || (actor.kind === "xet" && actor.holder?.kind === "anonymous");
+  const at = `${type === "dataset" ? "/datasets" : ""}/${repo}/ask-access`;
+  return new HubError(anonymous ? "gated_repo_anonymous" : "gated_repo", { type, repo, reason, at });
 }
 
 function refuse(caller: Caller, request: Request, target: Target, reason: string): void {

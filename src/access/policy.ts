@@ -38,11 +38,11 @@ export type Membership = {
 
 export type Request =
   | { readonly action: "repo.read"; readonly repo: RepoFacts }
-  | { readonly action: "repo.use"; readonly repo: RepoFacts; readonly purpose: Purpose }
+  | { readonly action: "repo.use"; readonly repo: RepoFacts & Gate; readonly purpose: Purpose }
   | { readonly action: "repo.write" | "repo.delete"; readonly repo: RepoFacts }
   | { readonly action: "pull.create"; readonly repo: RepoFacts }
   | { readonly action: "pull.push"; readonly repo: RepoFacts; readonly authorId: string }
-  | { readonly action: "xet.read" | "xet.write"; readonly repo: RepoFacts & { readonly id: string } }
+  | { readonly action: "xet.read" | "xet.write"; readonly repo: RepoFacts & Gate & { readonly id: string } }
   | { readonly action: "repo.create"; readonly ownerId: string }
   | { readonly action: "job.create" }
   | { readonly action: "job.read" | "job.cancel"; readonly job: JobFacts }
@@ -55,6 +55,15 @@ export type Request =
 export type Action = Request["action"];
 
 export type RepoFacts = { readonly ownerId: string; readonly private: boolean };
+/** `auto`: who asks is let in; `manual`: someone who writes to the repository decides. */
+export type Gating = "auto" | "manual";
+export type AccessStatus = "pending" | "accepted" | "rejected";
+/** Whether the files are for those only who asked for them, and how far the one who wants them now has come with that. */
+export type Gate = {
+  readonly gated: Gating | null;
+  readonly access: { readonly accountId: string; readonly status: AccessStatus } | null;
+};
+export const UNGATED: Gate = { gated: null, access: null };
 export type JobFacts = {
   readonly id: JobId;
   readonly actorId: string;
@@ -62,10 +71,14 @@ export type JobFacts = {
   readonly ended: boolean;
 };
 
-export type Decision = { readonly allow: true } | { readonly allow: false; readonly reason: string };
+/** `gate`: all that is missing is an accepted request for access. */
+export type Decision =
+  | { readonly allow: true }
+  | { readonly allow: false; readonly reason: string; readonly gate?: true };
 
 const ALLOW: Decision = { allow: true };
 const deny = (reason: string): Decision => ({ allow: false, reason });
+const shut = (reason: string): Decision => ({ allow: false, reason, gate: true });
 
 const RANK: Record<Role, number> = { read: 1, write: 2, admin: 3 };
 
@@ -76,9 +89,11 @@ export function decide(actor: Actor, request: Request): Decision {
     case "job":
       return decideForJob(actor.id, request);
     case "anonymous":
-      return (request.action === "repo.read" || request.action === "repo.use") && !request.repo.private
-        ? ALLOW
-        : deny("this needs a token");
+      if ((request.action !== "repo.read" && request.action !== "repo.use") || request.repo.private)
+        return deny("this needs a token");
+      return request.action === "repo.use" && request.repo.gated !== null
+        ? shut("its files need the token of someone who was given access")
+        : ALLOW;
     case "user":
       return decideForUser(actor, request);
     case "xet":
@@ -114,8 +129,9 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
   if (RANK[actor.scope] < RANK[needed]) return deny(`the token's scope is ${actor.scope}, this needs ${needed}`);
   switch (request.action) {
     case "repo.read":
-    case "repo.use":
       return canRead(actor, request.repo) ? ALLOW : deny("the repository is private");
+    case "repo.use":
+      return canRead(actor, request.repo) ? passGate(actor, request.repo) : deny("the repository is private");
     case "repo.write":
       return holds(actor, request.repo.ownerId, "write")
         ? ALLOW
@@ -194,6 +210,18 @@ function holds(actor: Extract<Actor, { kind: "user" }>, ownerId: string, role: R
 
 function canRead(actor: Extract<Actor, { kind: "user" }>, repo: RepoFacts): boolean {
   return !repo.private || holds(actor, repo.ownerId, "read");
+}
+
+/** Reading a gated repository's metadata needs no access, using its files does, for whatever purpose. */
+function passGate(actor: Extract<Actor, { kind: "user" }>, { gated, access, ownerId }: RepoFacts & Gate): Decision {
+  if (gated === null || holds(actor, ownerId, "write")) return ALLOW;
+  const status = access?.accountId === actor.id ? access.status : null;
+  if (status === "accepted") return ALLOW;
+  const reasons = {
+    pending: "your request for access waits for an answer",
+    rejected: "your request for access was rejected",
+  };
+  return shut(status === null ? "you have not asked for access" : reasons[status]);
 }
 
 function isParty(actor: Extract<Actor, { kind: "user" }>, job: JobFacts, role: Role): boolean {

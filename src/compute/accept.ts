@@ -10,6 +10,7 @@ import { createRepo } from "../hub/lifecycle";
 import { findRepo, type Repository, targetOf } from "../hub/repositories";
 import { type JobId, newJobId, parseRefName, parseRepoId, type RefName, type RepoId, type Sha256 } from "../ids";
 import { sha256Of } from "../store/contents";
+import { IS_OPEN } from "../store/scopes";
 import { jobEventStatement } from "./job-events";
 import { findJobByKey, type Job, jobSubject, loadJob } from "./jobs";
 import { type Plan, purposeOf, type Source, sourcesOf } from "./plan";
@@ -102,7 +103,7 @@ async function findOutput(caller: Caller, request: OutputRequest): Promise<Outpu
   }
 }
 
-/** Private unless asked otherwise when an input is private: what is derived from it stays with those who may see it. */
+/** Private unless asked otherwise when an input is not open to all: what is derived from it stays with those who may see it. */
 async function createOutput(caller: Caller, output: Output, plan: Plan): Promise<Repository> {
   const isPrivate = output.request.private ?? (await anyPrivate(caller, sourcesOf(plan)));
   try {
@@ -118,7 +119,7 @@ async function createOutput(caller: Caller, output: Output, plan: Plan): Promise
 async function anyPrivate(caller: Caller, sources: readonly Source[]): Promise<boolean> {
   const ids = asJson(sources.map((source) => source.repoId));
   const row = await caller.platform.db.get<{ found: number }>(
-    sql`select exists (select 1 from repos where private = 1 and id in (select value from json_each(${ids}))) as found`,
+    sql`select exists (select 1 from repos r where not ${IS_OPEN} and r.id in (select value from json_each(${ids}))) as found`,
   );
   return row?.found === 1;
 }

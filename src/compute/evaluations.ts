@@ -2,10 +2,11 @@
 import { and, desc, eq, type SQL, sql } from "drizzle-orm";
 import { alias } from "drizzle-orm/sqlite-core";
 import * as z from "zod";
-import { type Caller, may } from "../access/caller";
+import { authorize, type Caller, may } from "../access/caller";
 import { contents, evaluations, repos } from "../db/schema";
 import { HubError } from "../errors";
 import { canonicalJson } from "../formats/canonical-json";
+import { findRepoById, targetOf } from "../hub/repositories";
 import { type GitId, sortableId } from "../ids";
 import type { Platform } from "../platform/platform";
 import { type StoredContent, segmented, sha256Of } from "../store/contents";
@@ -164,6 +165,9 @@ const WithSamples = z.looseObject({ samples: z.object({ sha256: z.string() }) })
 /** The per-sample outputs of an evaluation. @throws evaluation_not_found */
 export async function findSamples(caller: Caller, id: string): Promise<StoredContent> {
   const evaluation = await findEvaluation(caller, id);
+  // Its lines tell of the dataset's own.
+  const dataset = await findRepoById(caller, evaluation.datasetRepoId);
+  authorize(caller, { action: "repo.use", repo: dataset, purpose: "download" }, targetOf(dataset));
   const record = WithSamples.safeParse(evaluation.record);
   if (!record.success) throw new HubError("evaluation_not_found", { id });
   const [content] = await caller.platform.db

@@ -12,10 +12,11 @@ import { blobId } from "../formats/git/objects";
 import { type FilePath, type GitId, parseFilePath, parseGitId, parseSha256, type RefName, type Sha256 } from "../ids";
 import type { Db, Platform } from "../platform/platform";
 import { type Holding, STORED, storeBytes } from "../store/contents";
+import { IS_OPEN } from "../store/scopes";
 import { ingestTask, wakeUpkeep } from "../store/tasks";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
 import { authorizePush } from "./push-rights";
-import { MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
+import { accessOf, askerOf, MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
 import {
   type Change,
   editTree,
@@ -358,6 +359,8 @@ const Holders = z.array(
     ownerId: z.string(),
     private: z.number(),
     state: z.enum(["verified", "claimed", "mismatched"]),
+    gated: z.enum(["auto", "manual"]).nullable(),
+    access: z.enum(["pending", "accepted", "rejected"]).nullable(),
     fileId: z.number().nullable(),
     size: z.number().nullable(),
   }),
@@ -378,13 +381,13 @@ export async function linkable(
   const rows = await queryEach(caller.platform.db, HolderRow, [
     sql`update repo_contents set idle_since = null
       where idle_since is not null and repo_id = ${repo.id} and sha256 in (select value from json_each(${asJson(digests)}))`,
-    sql`select j.value as sha256, (select json_group_array(json_object('own', own, 'ownerId', owner_id, 'private', private, 'state', state,
-          'fileId', file_id, 'size', size)) from (
-        select h.repo_id = ${repo.id} as own, r.owner_id, r.private, h.state, h.file_id, coalesce(f.size, k.size) as size
+    sql`select j.value as sha256, (select json_group_array(json_object('own', own, 'ownerId', owner_id, 'private', private, 'gated', gated, 'access', access,
+          'state', state, 'fileId', file_id, 'size', size)) from (
+        select h.repo_id = ${repo.id} as own, r.owner_id, r.private, r.gated, ${accessOf(askerOf(caller))} as access, h.state, h.file_id, coalesce(f.size, k.size) as size
           from repo_contents h join repos r on r.id = h.repo_id left join xet_files f on f.id = h.file_id
           left join contents k on h.file_id is null and k.sha256 = h.sha256
-          where h.sha256 = j.value and (h.repo_id = ${repo.id} or (h.state = 'verified' and (r.private = 0 or r.owner_id in (${ownersOf(caller)}))))
-          order by own desc, r.private limit 4)) as holders
+          where h.sha256 = j.value and (h.repo_id = ${repo.id} or (h.state = 'verified' and (${IS_OPEN} or access = 'accepted' or r.owner_id in (${ownersOf(caller)}))))
+          order by own desc, ${IS_OPEN} desc, access is null limit 4)) as holders
       from json_each(${asJson(digests)}) j`,
   ]);
   const found = new Map<Sha256, Linkable>();
@@ -396,7 +399,15 @@ export async function linkable(
           may(caller, {
             action: "repo.use",
             purpose: "download",
-            repo: { ownerId: one.ownerId, private: one.private === 1 },
+            repo: {
+              ownerId: one.ownerId,
+              private: one.private === 1,
+              gated: one.gated,
+              access:
+                caller.actor.kind === "user" && one.access !== null
+                  ? { accountId: caller.actor.id, status: one.access }
+                  : null,
+            },
           })),
     );
     if (usable !== undefined && usable.size !== null)

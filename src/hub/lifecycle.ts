@@ -1,6 +1,7 @@
 // The life of a repository: creating it, changing who sees it, deleting it.
 import { eq, sql } from "drizzle-orm";
 import { authorize, type Caller } from "../access/caller";
+import { UNGATED } from "../access/policy";
 import { commitBatch, isUniqueViolation } from "../db/client";
 import { repos } from "../db/schema";
 import { HubError } from "../errors";
@@ -33,6 +34,7 @@ export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repos
     owner: owner.name,
     name: wanted.id.name,
     private: wanted.private,
+    ...UNGATED,
     createdAt: now,
     updatedAt: now,
   };

@@ -18,6 +18,7 @@ import {
 import type { ByteRange, Platform } from "../platform/platform";
 import { readContent } from "../store/contents";
 import { keep, readThrough, recall, SMALL_BYTES } from "../store/public-cache";
+import { isOpen } from "../store/scopes";
 import { type Reconstruction, reconstruct } from "../store/xet/reconstruction";
 import { readAll } from "../streams/chunks";
 import { type Entry, listTree, type TreePage } from "./files";
@@ -54,6 +55,8 @@ const Fact = z.object({
       owner: field(parseAccountName, "owner"),
       name: field(parseRepoName, "name"),
       private: z.literal(false),
+      gated: z.null(),
+      access: z.null(),
       createdAt: z.number(),
       updatedAt: z.number(),
     })
@@ -61,7 +64,7 @@ const Fact = z.object({
 });
 type Fact = z.output<typeof Fact>;
 
-const OPEN = { private: false };
+const OPEN = { private: false, gated: null };
 
 async function factOf(platform: Platform, id: RepoId): Promise<Fact | null> {
   const fact = await recall(platform, OPEN, factKey(id), Fact);
@@ -76,7 +79,7 @@ async function noteFact(platform: Platform, id: RepoId, repo: Repository, askedA
   await keep(platform, repo, factKey(id), JSON.stringify(fact), FACT_S);
 }
 
-/** Before the visibility of a repository changes or it is deleted: near here nobody takes it for public any more, nor soon again. */
+/** Before who may use a repository changes, or it goes from its name: near here nobody takes it for public any more, nor soon again. */
 export async function forgetRepository(platform: Platform, id: RepoId): Promise<void> {
   const fact: Fact = { until: platform.now() + CHANGED_S * 1000, repo: null };
   await keep(platform, OPEN, factKey(id), JSON.stringify(fact), CHANGED_S);
@@ -202,7 +205,7 @@ async function readNearby(
   range: ByteRange,
 ): Promise<ReadableStream<Uint8Array>> {
   const { sha256, size, holding, snapshot } = file;
-  const isKept = size <= SMALL_BYTES && holding.state === "verified" && !snapshot.repo.private;
+  const isKept = size <= SMALL_BYTES && holding.state === "verified" && isOpen(snapshot.repo);
   if (!isKept || !platform.config.edgeCache) return readContent(platform, file, range);
   const piece = { key: `contents/${sha256}`, size };
   const whole = await readThrough(platform, snapshot.repo, piece, () => readContent(platform, file));
@@ -268,7 +271,7 @@ const MAX_KEPT_TERMS = 4000;
  */
 export async function reconstructNearby(
   platform: Platform,
-  repo: Pick<Repository, "private">,
+  repo: Pick<Repository, "private" | "gated">,
   file: { readonly id: number; readonly hash: XetHash; readonly size: number },
   range: ByteRange | null,
 ): Promise<Reconstruction> {

@@ -2,7 +2,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, authorizeSight, type Caller, may } from "../access/caller";
-import type { Purpose } from "../access/policy";
+import type { Gate, Purpose } from "../access/policy";
 import { queryEach, queryRows } from "../db/client";
 import { HubError } from "../errors";
 import {
@@ -37,7 +37,7 @@ export type Repository = {
   readonly private: boolean;
   readonly createdAt: number;
   readonly updatedAt: number;
-};
+} & Gate;
 
 /** A repository at a commit. */
 export type Snapshot = {
@@ -66,6 +66,9 @@ const repoColumns = {
   private: z.number(),
   created_at: z.number(),
   updated_at: z.number(),
+  gated: z.enum(["auto", "manual"]).nullable(),
+  asker: z.string().nullable(),
+  access: z.enum(["pending", "accepted", "rejected"]).nullable(),
 };
 export const RepoRow = z.object(repoColumns);
 const SnapshotRow = z.object({
@@ -84,10 +87,20 @@ export const repoOf = (row: z.output<typeof RepoRow>): Repository => ({
   private: row.private === 1,
   createdAt: row.created_at,
   updatedAt: row.updated_at,
+  gated: row.gated,
+  access: row.asker === null || row.access === null ? null : { accountId: row.asker, status: row.access },
 });
 
-/** Columns of `RepoRow`, of repository `r` and its owner `o`. */
-export const selectRepo = sql`r.id as repo_id, r.type, r.owner_id, o.name as owner, r.name, r.private, r.created_at, r.updated_at`;
+/** SQL for the id of whoever wants to use files; null for who has no account. */
+export const askerOf = ({ actor }: Caller): SQL => sql`${actor.kind === "user" ? actor.id : null}`;
+
+/** SQL for how far the asker has come with access to the gated repository `r`. */
+export const accessOf = (asker: SQL): SQL =>
+  sql`iif(r.gated is null, null, (select status from access_requests where repo_id = r.id and account_id = ${asker}))`;
+
+/** Columns of `RepoRow`, of repository `r` and its owner `o`, for who asks. */
+export const selectRepo = (asker: SQL): SQL =>
+  sql`r.id as repo_id, r.type, r.owner_id, o.name as owner, r.name, r.private, r.created_at, r.updated_at, r.gated, ${asker} as asker, ${accessOf(asker)} as access`;
 const whereRepo = (id: RepoId): SQL =>
   sql`o.name_key = ${id.owner.toLowerCase()} and r.type = ${id.type} and r.name_key = ${id.name.toLowerCase()}`;
 
@@ -140,7 +153,7 @@ export async function findRepo(caller: Caller, id: RepoId): Promise<Repository> 
   const row = await confirmedRow(
     caller,
     RepoRow,
-    sql`select ${selectRepo} from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}`,
+    sql`select ${selectRepo(askerOf(caller))} from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}`,
   );
   return sighted(caller, row && repoOf(row), id);
 }
@@ -149,7 +162,7 @@ export async function findRepoById(caller: Caller, repoId: string): Promise<Repo
   const row = await confirmedRow(
     caller,
     RepoRow,
-    sql`select ${selectRepo} from repos r join accounts o on o.id = r.owner_id where r.id = ${repoId}`,
+    sql`select ${selectRepo(askerOf(caller))} from repos r join accounts o on o.id = r.owner_id where r.id = ${repoId}`,
   );
   return sighted(caller, row && repoOf(row), { type: "model" });
 }
@@ -162,7 +175,12 @@ function sighted(caller: Caller, repo: Repository | undefined, id: { readonly ty
 
 /** A repository at a revision. One query. @throws repo_not_found | revision_not_found */
 export async function findSnapshot(caller: Caller, id: RepoId, revision: Revision): Promise<Snapshot> {
-  const row = await confirmedRow(caller, SnapshotRow, snapshotQuery(id, revision), (one) => one.commit_id !== null);
+  const row = await confirmedRow(
+    caller,
+    SnapshotRow,
+    snapshotQuery(caller, id, revision),
+    (one) => one.commit_id !== null,
+  );
   return snapshotOf(caller, row, id, revision);
 }
 
@@ -173,7 +191,7 @@ export async function findSnapshots(caller: Caller, wanted: readonly RevisionQue
   const found = await queryEach(
     caller.platform.db,
     SnapshotRow,
-    wanted.map(({ id, revision }) => snapshotQuery(id, revision)),
+    wanted.map(({ id, revision }) => snapshotQuery(caller, id, revision)),
   );
   return wanted.map(({ id, revision, field }, i) => {
     try {
@@ -186,11 +204,12 @@ export async function findSnapshots(caller: Caller, wanted: readonly RevisionQue
 }
 
 /** The common table `top`: one row, the repository and the commit that the revision names, or none. */
-const topOf = (id: RepoId, revision: Revision): SQL => sql`found as (
-    select ${selectRepo}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}),
+const topOf = (caller: Caller, id: RepoId, revision: Revision): SQL => sql`found as (
+    select ${selectRepo(askerOf(caller))}, ${commitNamed(revision)} as commit_id from accounts o join repos r on r.owner_id = o.id where ${whereRepo(id)}),
   top as (select f.*, c.tree, c.authored_at from found f left join commits c on c.repo_id = f.repo_id and c.id = f.commit_id)`;
 
-const snapshotQuery = (id: RepoId, revision: Revision): SQL => sql`with ${topOf(id, revision)} select * from top`;
+const snapshotQuery = (caller: Caller, id: RepoId, revision: Revision): SQL =>
+  sql`with ${topOf(caller, id, revision)} select * from top`;
 
 function snapshotOf(
   caller: Caller,
@@ -252,7 +271,7 @@ export async function findFile(
   const row = await confirmedRow(
     caller,
     LocatedRow,
-    sql`with recursive ${topOf(id, revision)},
+    sql`with recursive ${topOf(caller, id, revision)},
       walk (depth, kind, id, sha256, size, lfs) as (
         select 0, 'directory', tree, null, 0, 0 from top where tree is not null
         union all
@@ -296,7 +315,7 @@ export async function listRepos(caller: Caller, query: RepoQuery): Promise<(Repo
   const rows = await queryRows(
     caller.platform.db,
     RepoRow.extend({ commit_id: gitIdColumn.nullable() }),
-    sql`select ${selectRepo}, (select target from refs where repo_id = r.id and name = ${MAIN}) as commit_id
+    sql`select ${selectRepo(askerOf(caller))}, (select target from refs where repo_id = r.id and name = ${MAIN}) as commit_id
       from repos r join accounts o on o.id = r.owner_id where ${sql.join(conditions, sql` and `)}
       order by r.updated_at desc, r.id desc limit ${query.limit}`,
   );

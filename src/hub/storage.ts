@@ -6,6 +6,7 @@ import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { type GitId, parseSha256, type Sha256 } from "../ids";
 import type { Db } from "../platform/platform";
+import { IS_OPEN } from "../store/scopes";
 import { type Extent, Extents } from "../store/xet/extents";
 import { gitIdColumn, type Repository, type Snapshot } from "./repositories";
 
@@ -135,7 +136,7 @@ const SharedRow = z.object({
 /** What other repositories hold of the same objects: the owner's as far as the caller sees them, everybody else's public ones. */
 const listShared = (db: Db, { id, ownerId }: Repository, seesPrivate: boolean) => {
   const others = sql`join repos r on r.id = h.repo_id and r.id <> ${id}
-    and (r.private = 0 or (r.owner_id = ${ownerId} and ${seesPrivate ? 1 : 0}))`;
+    and (${IS_OPEN} or (r.owner_id = ${ownerId} and ${seesPrivate ? 1 : 0}))`;
   return bounded(
     queryRows(
       db,

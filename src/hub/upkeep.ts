@@ -29,7 +29,7 @@ async function quarantined(platform: Platform, claims: readonly WrongClaim[]): P
   const rows = await queryRows(
     db,
     RepoRow,
-    sql`select ${selectRepo} from repos r join accounts o on o.id = r.owner_id
+    sql`select ${selectRepo(sql`null`)} from repos r join accounts o on o.id = r.owner_id
       where r.id in (select value ->> 'repoId' from json_each(${asJson(claims)}))`,
   );
   const repos = new Map(rows.map((row) => [row.repo_id, repoOf(row)]));

@@ -69,10 +69,11 @@ async function open(
   if (actor.kind !== "xet") throw new HubError("xet_token_required");
   const { repoId, tokenId } = actor.grant;
   const identity = tokenId === null ? sql`null` : identityWhere(sql`t.id = ${tokenId}`, platform.now());
+  const asker = sql`(select account_id from tokens where id = ${tokenId})`;
   const [row] = await queryRows(
     platform.db,
     AccessRow,
-    sql`select ${selectRepo}, ${identity} as holder, ${file} as file
+    sql`select ${selectRepo(asker)}, ${identity} as holder, ${file} as file
       from repos r join accounts o on o.id = r.owner_id where r.id = ${repoId}`,
   );
   // The hub's token behind it was revoked: the holder has to sign in again.

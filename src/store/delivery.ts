@@ -120,6 +120,6 @@ export async function serveObject(platform: Platform, request: Request): Promise
   // Clients ask for exactly what was signed; other ranges are not worth a place in the cache.
   const isWhole = start === bytes.start && end === bytes.end;
   const piece = { key: `objects/${key}/${start}-${end}`, size: end - start };
-  const body = isWhole ? readThrough(platform, { private: !shared }, piece, read) : read();
+  const body = isWhole ? readThrough(platform, { private: !shared, gated: null }, piece, read) : read();
   return new Response(await body, { status, headers });
 }

@@ -2,9 +2,10 @@
 import type * as z from "zod";
 import type { Platform } from "../platform/platform";
 import { readAll } from "../streams/chunks";
+import { isOpen } from "./scopes";
 
-/** Whose the thing is that may be kept: of a private repository nothing ever is. */
-export type Owned = { readonly private: boolean };
+/** Whose the thing is that may be kept: of a private or gated repository nothing ever is. */
+export type Owned = Parameters<typeof isOpen>[0];
 
 type Cached = Pick<Platform, "cache" | "config" | "defer">;
 
@@ -26,7 +27,7 @@ export async function keep(
   body: ReadableStream<Uint8Array> | Uint8Array | string,
   maxAgeS: number,
 ): Promise<void> {
-  if (owner.private) return;
+  if (!isOpen(owner)) return;
   try {
     await cache.put(key, body, maxAgeS);
   } catch (error) {
@@ -42,7 +43,7 @@ export async function recall<T>(
   key: string,
   schema: z.ZodType<T>,
 ): Promise<T | null> {
-  const found = owner.private ? null : await cache.match(key);
+  const found = isOpen(owner) ? await cache.match(key) : null;
   if (found === null) return null;
   return schema.safeParse(await found.json()).data ?? null;
 }
@@ -54,7 +55,7 @@ export async function readThrough(
   { key, size }: { readonly key: string; readonly size: number },
   read: () => Promise<ReadableStream<Uint8Array>>,
 ): Promise<ReadableStream<Uint8Array>> {
-  if (owner.private || !platform.config.edgeCache || size === 0 || size > LARGEST_BYTES) return read();
+  if (!isOpen(owner) || !platform.config.edgeCache || size === 0 || size > LARGEST_BYTES) return read();
   const found = await platform.cache.match(key);
   if (found?.body) return found.body;
   if (size > SMALL_BYTES) {

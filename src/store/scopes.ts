@@ -5,6 +5,15 @@ import type { StorageScope } from "../db/schema";
 
 export const PUBLIC: StorageScope = "public";
 
+/** Whether everybody may have a repository's bytes: only then do they lie in the public scope, and in caches that ask nobody. */
+export const isOpen = (repo: { readonly private: boolean; readonly gated: "auto" | "manual" | null }): boolean =>
+  !repo.private && repo.gated === null;
+
+/** The same in SQL, of the row `r` of `repos`. */
+export const IS_OPEN = sql`(r.private = 0 and r.gated is null)`;
+/** SQL: the scope of the row `r` of `repos`. */
+export const SCOPE_OF_REPO = sql`iif(${IS_OPEN}, ${PUBLIC}, r.owner_id)`;
+
 export type Scopes = {
   /** Where what is written goes. */
   readonly target: StorageScope;

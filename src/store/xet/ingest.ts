@@ -15,12 +15,12 @@ import { CHUNK_BYTES, readChunks } from "../../streams/chunks";
 import { type Readable, readContent, SegmentsColumn } from "../contents";
 import { indexKey, newXorbKey } from "../keys";
 import { stageObjects, writeObject } from "../objects";
-import { PUBLIC, type Scopes } from "../scopes";
+import { PUBLIC, SCOPE_OF_REPO, type Scopes } from "../scopes";
 import { progressOf, Stale, type Step, type StepEnd } from "../tasks";
 import { indexChunks } from "./dedup";
 import { findRelatives, findRuns, isEligible, type Run, type StoredXorb, type Tail, Window } from "./known-chunks";
 import { insertTerms, type TermRow } from "./terms";
-import { hashFurther, replaceSegments, SCOPE_OF_REPO } from "./verify";
+import { hashFurther, replaceSegments } from "./verify";
 import { findXorbs, loadIndex, publishXorb, touchXorbs, xorbsExist } from "./xorbs";
 
 /** Smaller files stay as they are: one object read whole costs less than a term, an index and a xorb of one chunk. */

@@ -5,7 +5,7 @@ import { asJson, queryRows } from "../../db/client";
 import { HASH_BYTES, isDedupEligible, xetHashOf } from "../../formats/xet/hash";
 import type { XorbIndex } from "../../formats/xet/xorb";
 import type { Platform } from "../../platform/platform";
-import { isVisible, type Scopes } from "../scopes";
+import { IS_OPEN, isVisible, type Scopes } from "../scopes";
 import { loadIndex } from "./xorbs";
 
 /**
@@ -96,7 +96,7 @@ export async function findRelatives(
         where h.repo_id = ${repoId} and ${visibleFile(scopes)} ${nearest})
       union select id from (select f.id from (
           select l.parent_repo_id, l.files from lineage l where l.repo_id = ${repoId} order by l.rowid desc limit ${MAX_REPOS}) l
-        join json_each(l.files) j join repos r on r.id = l.parent_repo_id and (r.private = 0 or r.owner_id = (select owner_id from mine))
+        join json_each(l.files) j join repos r on r.id = l.parent_repo_id and (${IS_OPEN} or r.owner_id = (select owner_id from mine))
         join repo_contents h on h.repo_id = r.id and h.sha256 = j.value ->> 'sha256' join xet_files f on f.id = h.file_id
         where ${visibleFile(scopes)} ${nearest})
       union select id from (select f.id from (

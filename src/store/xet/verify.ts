@@ -8,6 +8,7 @@ import type { Platform } from "../../platform/platform";
 import { readChunks } from "../../streams/chunks";
 import { ResumableSha256 } from "../../streams/resumable-sha256";
 import { readContent } from "../contents";
+import { SCOPE_OF_REPO } from "../scopes";
 import { progressOf, Stale, type Step, type StepEnd } from "../tasks";
 
 /** A repository that says of a file that it has another SHA-256 than it has. */
@@ -101,9 +102,6 @@ async function settle(platform: Platform, file: Claimed, actual: Sha256, report:
     ],
   };
 }
-
-/** SQL: the scope of the row `r` of `repos`. */
-export const SCOPE_OF_REPO = sql`iif(r.private, r.owner_id, 'public')`;
 
 /**
  * Repositories of the file's scope that hold the same bytes as segments hold them as the file from now on, and so does `repoId`.

@@ -7,6 +7,8 @@ const ERROR_CODES: Partial<Record<ErrorCode, string>> = {
   repo_not_found: "RepoNotFound",
   revision_not_found: "RevisionNotFound",
   entry_not_found: "EntryNotFound",
+  gated_repo: "GatedRepo",
+  gated_repo_anonymous: "GatedRepo",
 };
 
 export function renderHfError(error: HubError, actor: Actor, requestId: string, origin: string): Response {

@@ -87,7 +87,7 @@ function infoOf(repo: Repository, sha: string | null, expand: Set<string> | null
     lastModified: new Date(repo.updatedAt).toISOString(),
     createdAt: new Date(repo.createdAt).toISOString(),
     private: repo.private,
-    gated: false,
+    gated: repo.gated ?? false,
     disabled: false,
     xetEnabled: false,
   };
@@ -205,5 +205,6 @@ for (const [segment, type] of Object.entries(API_TYPES)) {
 async function authCheck(c: Context<AppEnv>, type: RepoType, write: boolean) {
   const repo = await findRepo(callerOf(c), repoIdOf(c, type));
   if (write) authorize(callerOf(c), { action: "repo.write", repo }, targetOf(repo));
+  else authorize(callerOf(c), { action: "repo.use", repo, purpose: "download" }, targetOf(repo));
   return c.json({});
 }

@@ -6,6 +6,7 @@ import { findFileNearby, type NearbyFile, readFileNearby } from "../../hub/nearb
 import { isFullCommitId, type RepoType } from "../../ids";
 import { directUrl } from "../../store/delivery";
 import { SMALL_BYTES } from "../../store/public-cache";
+import { isOpen } from "../../store/scopes";
 import type { AppEnv } from "../app-env";
 import { isKnown, likelySpan, serveContent } from "../serve-content";
 import { reconstructionUrl, tokenUrl, xetFileHeaders } from "../xet/connection";
@@ -26,7 +27,7 @@ async function resolve(c: Ctx, type: RepoType) {
     "x-repo-commit": commit,
     "x-linked-etag": etag,
     "x-linked-size": String(file.size),
-    "cache-control": `${repo.private ? "private" : "public"}, no-transform, ${isFullCommitId(revision) ? "max-age=31536000, immutable" : "no-cache"}`,
+    "cache-control": `${isOpen(repo) ? "public" : "private"}, no-transform, ${isFullCommitId(revision) ? "max-age=31536000, immutable" : "no-cache"}`,
     vary: "authorization",
   };
   if (file.lfs && file.source.kind === "xet") {
@@ -71,7 +72,7 @@ async function elsewhereUrl(c: Ctx, file: NearbyFile, filename: string): Promise
   const url = await directUrl(callerOf(c).platform, {
     key: only.key,
     bytes: { start: 0, end: size },
-    public: !snapshot.repo.private,
+    public: isOpen(snapshot.repo),
     disposition: filename,
   });
   return url === null || new URL(url).hostname === new URL(c.req.url).hostname ? null : url;

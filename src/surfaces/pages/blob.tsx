@@ -1,7 +1,8 @@
 // One file: its text where it is short text, the tensors of a weight file, and its digests always.
+import { authorize } from "../../access/caller";
 import { findStoredFiles, type StoredFile } from "../../hub/files";
 import { readOverview } from "../../hub/overview";
-import { confirmedEntry, EntryNotFound, findSnapshot, repoName } from "../../hub/repositories";
+import { confirmedEntry, EntryNotFound, findSnapshot, repoName, targetOf } from "../../hub/repositories";
 import { readTensors, type Tensors } from "../../hub/tensors";
 import type { RepoType } from "../../ids";
 import { type Ctx, callerOf, repoIdOf, revisionAndFile } from "../hf/request";
@@ -24,6 +25,7 @@ export async function blob(c: Ctx, type: RepoType): Promise<Response> {
   const { revision, path } = revisionAndFile(c);
   const { snapshot, overview, file } = await confirmedEntry(caller, revision, async () => {
     const found = await findSnapshot(caller, repoIdOf(c, type), revision);
+    authorize(caller, { action: "repo.use", repo: found.repo, purpose: "download" }, targetOf(found.repo));
     const [seen, [stored = null]] = await Promise.all([
       readOverview(caller, found),
       findStoredFiles(platform.db, [{ snapshot: found, path }]),

@@ -1,5 +1,6 @@
 // The first page of a repository: its card, what it holds, what it was made from, and how to use it.
 import { raw } from "hono/html";
+import { may } from "../../access/caller";
 import { splitFrontMatter } from "../../formats/model-card";
 import { findStoredFiles, type StoredFile } from "../../hub/files";
 import { readLineage } from "../../hub/lineage";
@@ -49,7 +50,9 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
   const [text, tensors, record] = await Promise.all([
     readme === null ? null : readShownText(platform, readme, MAX_CARD_BYTES),
     weights === null ? null : readTensors(platform, weights, MAX_HEADER_BYTES),
-    training === null ? null : readShownText(platform, training, MAX_CARD_BYTES),
+    training === null || !may(caller, { action: "repo.use", repo, purpose: "download" })
+      ? null
+      : readShownText(platform, training, MAX_CARD_BYTES),
   ]);
   const data = text === null ? null : safeCardData(text);
   const trained = record === null ? null : parseTraining(record);

@@ -1,5 +1,5 @@
 // One commit: who, when, why, after which parents, and for a merge or a training what it was made from and by which recipe.
-
+import { may } from "../../access/caller";
 import { HubError } from "../../errors";
 import { findStoredFiles, type StoredFile } from "../../hub/files";
 import { readLineage } from "../../hub/lineage";
@@ -35,7 +35,9 @@ export async function commit(c: Ctx, type: RepoType): Promise<Response> {
   const link = linkOf(repo);
   // A record in the tree speaks of this commit only where the hub itself made it.
   const shown =
-    lineage.parents.length === 0 ? [] : await Promise.all(records.map((file) => readRecord(platform, file)));
+    lineage.parents.length === 0 || !may(caller, { action: "repo.use", repo, purpose: "download" })
+      ? []
+      : await Promise.all(records.map((file) => readRecord(platform, file)));
   const [title = "", ...rest] = overview.commit.message.trimEnd().split("\n");
   const body = rest.join("\n").trim();
   return answer(c, {

@@ -8,6 +8,7 @@ import { openXet, openXetFile, type XetAccess, type XetFile } from "../../hub/xe
 import { parseXetHash, type XetHash } from "../../ids";
 import type { ByteRange } from "../../platform/platform";
 import { objectUrl, serveObject } from "../../store/delivery";
+import { isOpen } from "../../store/scopes";
 import { findDedup } from "../../store/xet/dedup";
 import { reconstructionV1, reconstructionV2, type UrlOf } from "../../store/xet/reconstruction";
 import { registerShard } from "../../store/xet/shards";
@@ -60,7 +61,7 @@ async function reconstruction(c: Ctx, version: 1 | 2): Promise<Response> {
   const { caller, repo, file } = await enterFile(c);
   const span = spanOf(c, file.size);
   const found = await reconstructNearby(caller.platform, repo, file, span);
-  const urlOf = urlsFor(caller, originOf(c), !repo.private);
+  const urlOf = urlsFor(caller, originOf(c), isOpen(repo));
   const body = await (version === 1 ? reconstructionV1(found, urlOf) : reconstructionV2(found, urlOf));
   // Clients page through a large file: one download is one event.
   if (c.req.method === "GET" && (span === null || span.offset === 0))

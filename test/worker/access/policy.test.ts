@@ -1,13 +1,18 @@
 // The policy as a table: every actor against every action on every kind of repository.
+
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
+  type AccessStatus,
   type Actor,
   decide,
+  type Gate,
   type Holder,
   type Purpose,
   type Request,
   type Role,
   type Scope,
+  UNGATED,
 } from "../../../src/access/policy";
 import { parseJobId } from "../../../src/ids";
 
@@ -56,8 +61,11 @@ const ACTORS = {
 type Name = keyof typeof ACTORS;
 
 const PURPOSES: Purpose[] = ["download", "merge", "evaluate", "train"];
-const open = { ownerId: ORG, private: false };
-const closed = { ownerId: ORG, private: true };
+const open = { ownerId: ORG, private: false, ...UNGATED };
+const closed = { ownerId: ORG, private: true, ...UNGATED };
+const gated = { ...open, gated: "manual" } as const;
+const asked = (accountId: string, status: AccessStatus, repo = open) =>
+  ({ ...repo, gated: "manual", access: { accountId, status } }) as const;
 const job = { id: JOB, actorId: "reader", outputOwnerId: ORG, ended: false };
 
 const EVERYONE: Name[] = [
@@ -86,6 +94,9 @@ const SIGNED_IN = EVERYONE.filter((name) => name !== "anonymous");
 const canWriteToken = (names: Name[]): Name[] => names.filter((name) => !name.endsWith("with a read token"));
 const canAdminToken = (names: Name[]): Name[] =>
   canWriteToken(names).filter((name) => name !== "manager with a write token");
+const XET_OF_WRITERS = XET.slice(3);
+/** Who writes to a repository may use its files, whoever else must ask. */
+const GATE_KEEPERS = MEMBERS.filter((name) => name !== "reader");
 const WRITERS = canWriteToken(MEMBERS).filter((name) => name !== "reader");
 const MANAGERS = WRITERS.filter((name) => name !== "writer");
 
@@ -96,7 +107,30 @@ const TABLE: [string, Request, Name[]][] = [
   ...PURPOSES.flatMap((purpose): [string, Request, Name[]][] => [
     [`use a public repository to ${purpose}`, { action: "repo.use", repo: open, purpose }, EVERYONE],
     [`use a private repository to ${purpose}`, { action: "repo.use", repo: closed, purpose }, MEMBERS],
+    [`use a gated repository to ${purpose}`, { action: "repo.use", repo: gated, purpose }, GATE_KEEPERS],
+    [
+      `use a gated repository to ${purpose} after being let in`,
+      { action: "repo.use", repo: asked("stranger", "accepted"), purpose },
+      ["stranger", ...GATE_KEEPERS],
+    ],
+    [
+      `use a private, gated repository to ${purpose} after being let in`,
+      { action: "repo.use", repo: asked("reader", "accepted", closed), purpose },
+      ["reader", ...GATE_KEEPERS],
+    ],
   ]),
+  ["see a gated repository", { action: "repo.read", repo: gated }, EVERYONE],
+  ["propose a change to a gated repository", { action: "pull.create", repo: gated }, canWriteToken(SIGNED_IN)],
+  [
+    "read a gated repository's stored bytes by hash",
+    { action: "xet.read", repo: { id: REPO, ...gated } },
+    ["the hub", ...XET_OF_WRITERS],
+  ],
+  [
+    "read a gated repository's stored bytes by hash after being let in",
+    { action: "xet.read", repo: { id: REPO, ...asked("stranger", "accepted") } },
+    ["the hub", "a stranger's Xet token", ...XET_OF_WRITERS],
+  ],
   ["write to a public repository", { action: "repo.write", repo: open }, WRITERS],
   ["write to a private repository", { action: "repo.write", repo: closed }, WRITERS],
   ["propose a change to a public repository", { action: "pull.create", repo: open }, canWriteToken(SIGNED_IN)],
@@ -167,6 +201,9 @@ const TABLE: [string, Request, Name[]][] = [
   ["create tokens for others", { action: "account.token.create" }, ["administrator", "the hub"]],
 ];
 
+/** The same person with a token that allows more. */
+const asWriter = (actor: Actor): Actor => (actor.kind === "user" ? { ...actor, scope: "admin" } : actor);
+
 const names = Object.keys(ACTORS).filter((name): name is Name => name in ACTORS);
 
 describe("the policy", () => {
@@ -175,6 +212,30 @@ describe("the policy", () => {
       const decided = names.filter((name) => decide(ACTORS[name], request).allow);
       expect(decided.sort()).toEqual([...allowed].sort());
     });
+
+  it("opens gated files to nobody but writers and whoever's own request was accepted, and hides no more than that", () => {
+    const access = fc.option(
+      fc.record({
+        accountId: fc.constantFrom("stranger", "reader", "writer", "root"),
+        status: fc.constantFrom<AccessStatus>("pending", "accepted", "rejected"),
+      }),
+    );
+    const gate: fc.Arbitrary<Gate> = fc.record({ gated: fc.constantFrom("auto", "manual"), access });
+    const anyone = fc.constantFrom(...names.map((name) => ACTORS[name]));
+    fc.assert(
+      fc.property(anyone, gate, fc.boolean(), fc.constantFrom(...PURPOSES), (actor, asking, isPrivate, purpose) => {
+        const repo = { ownerId: ORG, private: isPrivate };
+        const use = decide(actor, { action: "repo.use", repo: { ...repo, ...asking }, purpose });
+        const without = decide(actor, { action: "repo.use", repo: { ...repo, ...UNGATED }, purpose });
+        const isLetIn =
+          actor.kind === "user" && asking.access?.accountId === actor.id && asking.access.status === "accepted";
+        const writes = decide(asWriter(actor), { action: "repo.write", repo }).allow;
+        expect(use.allow).toBe(without.allow && (isLetIn || writes));
+        // The gate is named exactly where nothing else is in the way.
+        expect(!use.allow && use.gate === true).toBe(without.allow && !use.allow);
+      }),
+    );
+  });
 
   it("gives a reason with every refusal", () => {
     for (const [, request] of TABLE)
