@@ -40,23 +40,23 @@ CREATE TABLE `collections` (
 CREATE UNIQUE INDEX `collections_title` ON `collections` (`owner_id`,`title_key`);--> statement-breakpoint
 CREATE INDEX `collections_updated` ON `collections` (`updated_at`);--> statement-breakpoint
 CREATE TABLE `download_clients` (
-	`repo_id` text NOT NULL,
 	`day` integer NOT NULL,
+	`repo_id` text NOT NULL,
+	`kind` text NOT NULL,
 	`client` text NOT NULL,
-	PRIMARY KEY(`day`, `repo_id`, `client`)
+	PRIMARY KEY(`day`, `repo_id`, `kind`, `client`)
 );
 --> statement-breakpoint
+CREATE INDEX `download_clients_repo` ON `download_clients` (`repo_id`);--> statement-breakpoint
 CREATE TABLE `download_days` (
 	`repo_id` text NOT NULL,
 	`day` integer NOT NULL,
-	`downloads` integer DEFAULT 0 NOT NULL,
-	`clients` integer DEFAULT 0 NOT NULL,
-	`heads` integer DEFAULT 0 NOT NULL,
+	`fetches` integer DEFAULT 0 NOT NULL,
+	`looks` integer DEFAULT 0 NOT NULL,
 	`ci` integer DEFAULT 0 NOT NULL,
 	PRIMARY KEY(`repo_id`, `day`)
 );
 --> statement-breakpoint
-CREATE INDEX `download_days_day` ON `download_days` (`day`);--> statement-breakpoint
 CREATE TABLE `follows` (
 	`follower_id` text NOT NULL,
 	`account_id` text NOT NULL,
@@ -82,7 +82,8 @@ CREATE TABLE `likes` (
 	PRIMARY KEY(`repo_id`, `account_id`)
 );
 --> statement-breakpoint
-CREATE INDEX `likes_account` ON `likes` (`account_id`,`created_at`);--> statement-breakpoint
+CREATE INDEX `likes_repo` ON `likes` (`repo_id`,`created_at`,`account_id`);--> statement-breakpoint
+CREATE INDEX `likes_account` ON `likes` (`account_id`,`created_at`,`repo_id`);--> statement-breakpoint
 CREATE TABLE `repo_aliases` (
 	`owner_id` text NOT NULL,
 	`type` text NOT NULL,
@@ -93,6 +94,13 @@ CREATE TABLE `repo_aliases` (
 );
 --> statement-breakpoint
 CREATE INDEX `repo_aliases_repo` ON `repo_aliases` (`repo_id`);--> statement-breakpoint
+CREATE TABLE `repo_grams` (
+	`repo_id` text NOT NULL,
+	`gram` text NOT NULL,
+	PRIMARY KEY(`repo_id`, `gram`)
+);
+--> statement-breakpoint
+CREATE INDEX `repo_grams_gram` ON `repo_grams` (`gram`,`repo_id`);--> statement-breakpoint
 CREATE TABLE `repo_index` (
 	`repo_id` text PRIMARY KEY NOT NULL,
 	`tree` text NOT NULL,
@@ -104,9 +112,8 @@ CREATE TABLE `repo_index` (
 	`used_storage` integer NOT NULL
 );
 --> statement-breakpoint
-CREATE INDEX `repo_index_pipeline` ON `repo_index` (`pipeline_tag`);--> statement-breakpoint
-CREATE INDEX `repo_index_library` ON `repo_index` (`library`);--> statement-breakpoint
-CREATE INDEX `repo_index_parameters` ON `repo_index` (`parameters`);--> statement-breakpoint
+CREATE INDEX `repo_index_pipeline` ON `repo_index` (`pipeline_tag`,`repo_id`);--> statement-breakpoint
+CREATE INDEX `repo_index_library` ON `repo_index` (`library`,`repo_id`);--> statement-breakpoint
 CREATE TABLE `repo_tags` (
 	`repo_id` text NOT NULL,
 	`tag` text NOT NULL,
@@ -146,12 +153,28 @@ CREATE TABLE `webhooks` (
 --> statement-breakpoint
 CREATE INDEX `webhooks_owner` ON `webhooks` (`owner_id`);--> statement-breakpoint
 CREATE INDEX `webhooks_due` ON `webhooks` (`disabled`,`due_at`);--> statement-breakpoint
+DROP INDEX `repos_updated`;--> statement-breakpoint
+ALTER TABLE `repos` ADD `gated` text;--> statement-breakpoint
+ALTER TABLE `repos` ADD `likes` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE `repos` ADD `recent_likes` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE `repos` ADD `downloads` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE `repos` ADD `downloads_all_time` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE `repos` ADD `trending` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE `repos` ADD `tally_at` integer;--> statement-breakpoint
+ALTER TABLE `repos` ADD `parameters` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE `repos` ADD `used_storage` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+CREATE INDEX `repos_created` ON `repos` (`type`,`created_at`,`id`);--> statement-breakpoint
+CREATE INDEX `repos_likes` ON `repos` (`type`,`likes`,`id`);--> statement-breakpoint
+CREATE INDEX `repos_recent_likes` ON `repos` (`type`,`recent_likes`,`id`);--> statement-breakpoint
+CREATE INDEX `repos_downloads` ON `repos` (`type`,`downloads`,`id`);--> statement-breakpoint
+CREATE INDEX `repos_trending` ON `repos` (`type`,`trending`,`id`);--> statement-breakpoint
+CREATE INDEX `repos_parameters` ON `repos` (`type`,`parameters`,`id`);--> statement-breakpoint
+CREATE INDEX `repos_used_storage` ON `repos` (`type`,`used_storage`,`id`);--> statement-breakpoint
+CREATE INDEX `repos_gated` ON `repos` (`type`,`gated`) WHERE gated is not null;--> statement-breakpoint
+CREATE INDEX `repos_tally` ON `repos` (`tally_at`) WHERE tally_at is not null;--> statement-breakpoint
+CREATE INDEX `repos_updated` ON `repos` (`type`,`updated_at`,`id`);--> statement-breakpoint
 ALTER TABLE `commits` ADD `committed_at` integer;--> statement-breakpoint
 ALTER TABLE `commits` ADD `content` text;--> statement-breakpoint
 ALTER TABLE `refs` ADD `tag_object` text;--> statement-breakpoint
-ALTER TABLE `repos` ADD `gated` text;--> statement-breakpoint
-ALTER TABLE `repos` ADD `likes` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
-ALTER TABLE `repos` ADD `downloads` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
-ALTER TABLE `repos` ADD `downloads_all_time` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
 ALTER TABLE `tree_entries` ADD `mode` text;--> statement-breakpoint
 CREATE INDEX `tree_entries_id` ON `tree_entries` (`repo_id`,`id`);

@@ -59,11 +59,39 @@ export const repos = sqliteTable(
     /** Who wants the files must ask first: `auto` is answered at once, `manual` by a person. */
     gated: text({ enum: ["auto", "manual"] }),
     likes: integer().notNull().default(0),
+    /** Of the last 30 days; like `downloads` and `trending` as of the last tally. */
+    recentLikes: integer("recent_likes").notNull().default(0),
     /** Of the last 30 days, and of all time; summed up from `download_days`. */
     downloads: integer().notNull().default(0),
     downloadsAllTime: integer("downloads_all_time").notNull().default(0),
+    trending: integer().notNull().default(0),
+    /** When the counts above are to be summed up again; null where nothing of the last 30 days counts. */
+    tallyAt: integer("tally_at"),
+    /** Copies of what `repo_index` holds, made by its triggers, so that lists can be in their order; 0 where unknown. */
+    parameters: integer().notNull().default(0),
+    usedStorage: integer("used_storage").notNull().default(0),
   },
-  (t) => [uniqueIndex("repos_name").on(t.ownerId, t.type, t.nameKey), index("repos_updated").on(t.type, t.updatedAt)],
+  (t) => [
+    uniqueIndex("repos_name").on(t.ownerId, t.type, t.nameKey),
+    // One for each order that lists come in.
+    index("repos_updated").on(t.type, t.updatedAt, t.id),
+    index("repos_created").on(t.type, t.createdAt, t.id),
+    index("repos_likes").on(t.type, t.likes, t.id),
+    index("repos_recent_likes").on(t.type, t.recentLikes, t.id),
+    index("repos_downloads").on(t.type, t.downloads, t.id),
+    index("repos_trending").on(t.type, t.trending, t.id),
+    index("repos_parameters").on(t.type, t.parameters, t.id),
+    index("repos_used_storage").on(t.type, t.usedStorage, t.id),
+    index("repos_gated").on(t.type, t.gated).where(sql`gated is not null`),
+    index("repos_tally").on(t.tallyAt).where(sql`tally_at is not null`),
+  ],
+);
+
+/** Every three characters in a row of a repository's full name in lower case, kept by triggers: what a search begins with. */
+export const repoGrams = sqliteTable(
+  "repo_grams",
+  { repoId: text("repo_id").notNull(), gram: text().notNull() },
+  (t) => [primaryKey({ columns: [t.repoId, t.gram] }), index("repo_grams_gram").on(t.gram, t.repoId)],
 );
 
 /** Branches, tags and pull request refs: the only mutable part of a repository's content; moved by compare-and-swap. */
@@ -534,9 +562,8 @@ export const repoIndex = sqliteTable(
     usedStorage: integer("used_storage").notNull(),
   },
   (t) => [
-    index("repo_index_pipeline").on(t.pipelineTag),
-    index("repo_index_library").on(t.library),
-    index("repo_index_parameters").on(t.parameters),
+    index("repo_index_pipeline").on(t.pipelineTag, t.repoId),
+    index("repo_index_library").on(t.library, t.repoId),
   ],
 );
 
@@ -582,28 +609,41 @@ export const likes = sqliteTable(
     accountId: text("account_id").notNull(),
     createdAt: integer("created_at").notNull(),
   },
-  (t) => [primaryKey({ columns: [t.repoId, t.accountId] }), index("likes_account").on(t.accountId, t.createdAt)],
+  (t) => [
+    primaryKey({ columns: [t.repoId, t.accountId] }),
+    index("likes_repo").on(t.repoId, t.createdAt, t.accountId),
+    index("likes_account").on(t.accountId, t.createdAt, t.repoId),
+  ],
 );
 
-/** Uses of a repository by day (days since 1970). `clients`: how many distinct ones fetched files that day. */
+/** What a client of a day did: fetched bytes, only looked whether they changed, or did either as part of a CI run. */
+export const useKinds = ["fetch", "look", "ci"] as const;
+export type UseKind = (typeof useKinds)[number];
+
+/** How many distinct clients used a repository on a day (days since 1970), by kind of use. */
 export const downloadDays = sqliteTable(
   "download_days",
   {
     repoId: text("repo_id").notNull(),
     day: integer().notNull(),
-    downloads: integer().notNull().default(0),
-    clients: integer().notNull().default(0),
-    heads: integer().notNull().default(0),
+    /** Fetched bytes: these are the downloads that are shown. */
+    fetches: integer().notNull().default(0),
+    looks: integer().notNull().default(0),
     ci: integer().notNull().default(0),
   },
-  (t) => [primaryKey({ columns: [t.repoId, t.day] }), index("download_days_day").on(t.day)],
+  (t) => [primaryKey({ columns: [t.repoId, t.day] })],
 );
 
-/** Who fetched what on which day, as a hash that means nothing the day after: so a client counts once. */
+/** Who used what on which day, as a hash that means nothing the day after, and is deleted then: so a client counts once. */
 export const downloadClients = sqliteTable(
   "download_clients",
-  { repoId: text("repo_id").notNull(), day: integer().notNull(), client: text().notNull() },
-  (t) => [primaryKey({ columns: [t.day, t.repoId, t.client] })],
+  {
+    day: integer().notNull(),
+    repoId: text("repo_id").notNull(),
+    kind: text({ enum: useKinds }).notNull(),
+    client: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.day, t.repoId, t.kind, t.client] }), index("download_clients_repo").on(t.repoId)],
 );
 
 export const follows = sqliteTable(

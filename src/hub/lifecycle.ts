@@ -113,6 +113,7 @@ const OF_A_REPOSITORY = [
   "tree_facts",
   "repo_index",
   "repo_tags",
+  "repo_grams",
   "repo_aliases",
   "access_requests",
   "likes",
