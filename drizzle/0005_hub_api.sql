@@ -32,7 +32,6 @@ CREATE TABLE `collections` (
 	`theme` text NOT NULL,
 	`private` integer NOT NULL,
 	`position` integer NOT NULL,
-	`upvotes` integer DEFAULT 0 NOT NULL,
 	`created_at` integer NOT NULL,
 	`updated_at` integer NOT NULL
 );

@@ -24,11 +24,16 @@ const ERRORS = {
   job_not_found: [404, "No job has the id {id}"],
   evaluation_not_found: [404, "No evaluation has the id {id}"],
   not_found: [404, "Nothing is served at this address"],
+  collection_not_found: [404, "No collection is at {slug}"],
+  collection_item_not_found: [404, "The collection has no such item"],
+  webhook_not_found: [404, "You have no such webhook"],
   upload_not_found: [404, "No such upload is open: ask for a new one with the LFS batch call."],
   // What stands in the way
   repo_exists: [409, "You already created this {type} repo: {repo}"],
   account_exists: [409, "The name {name} is taken"],
   ref_exists: [409, "Reference {ref} already exists"],
+  collection_exists: [409, "A collection with this title exists already: {slug}"],
+  collection_item_exists: [409, "The collection has this item already"],
   already_bootstrapped: [409, "The administrator exists already: send `rotate: true` for a fresh token."],
   idempotency_key_in_use: [409, "The first request with this Idempotency-Key is still being worked on"],
   job_ended: [409, "The job has ended: {state}"],
@@ -55,6 +60,8 @@ const ERRORS = {
   range_not_satisfiable: [416, "The range starts beyond the end of the {size} bytes"],
   xet_xorb_missing: [400, "No xorb {hash} was uploaded, or you may not refer to it"],
   xet_shard_invalid: [400, "The shard is refused: {problem}"],
+  // What this hub does not do
+  not_served: [501, "{what} are not served by this hub"],
   // What failed on our side
   xet_claim_pending: [
     503,

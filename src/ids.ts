@@ -122,4 +122,10 @@ export function sortableId(now: number): string {
   return time + Array.from(random, (byte) => CROCKFORD.charAt(byte % 32)).join("");
 }
 
+/** 24 hex digits, as clients know the ids of collections, their items and webhooks: 48 bits of milliseconds and 48 random bits. */
+export function objectId(now: number): string {
+  const random = crypto.getRandomValues(new Uint8Array(6));
+  return now.toString(16).padStart(12, "0") + Buffer.from(random).toString("hex");
+}
+
 export const newJobId = (now: number): JobId => parseJobId(`job_${sortableId(now)}`, "id");

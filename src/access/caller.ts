@@ -22,12 +22,17 @@ export function authorize(caller: Caller, request: Request, target: Target): voi
     : new HubError("forbidden", { reason: decision.reason });
 }
 
-/** @throws repo_not_found: who may not read a repository does not learn that it exists */
-export function authorizeSight(caller: Caller, request: Request, target: Target): void {
+/** @throws repo_not_found, or what else says so: who may not read something does not learn that it exists */
+export function authorizeSight(
+  caller: Caller,
+  request: Request,
+  target: Target,
+  notFound = new HubError("repo_not_found"),
+): void {
   const decision = decide(caller.actor, request);
   if (decision.allow) return;
   refuse(caller, request, target, decision.reason);
-  throw new HubError("repo_not_found");
+  throw notFound;
 }
 
 /** Says where to ask for access. */

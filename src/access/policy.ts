@@ -49,6 +49,9 @@ export type Request =
   | { readonly action: "job.work"; readonly job: JobFacts }
   | { readonly action: "audit.read"; readonly scope: { readonly ownerId: string } | "hub" }
   | { readonly action: "org.create" | "token.create" }
+  | { readonly action: "collection.read" | "collection.write"; readonly collection: CollectionFacts }
+  /** One's own settings: whom one follows, which webhooks one has. */
+  | { readonly action: "follow" | "webhook.manage" }
   | { readonly action: "org.manage"; readonly orgId: string }
   | { readonly action: "account.create" | "account.token.create" | "storage.collect" };
 
@@ -64,6 +67,7 @@ export type Gate = {
   readonly access: { readonly accountId: string; readonly status: AccessStatus } | null;
 };
 export const UNGATED: Gate = { gated: null, access: null };
+export type CollectionFacts = { readonly ownerId: string; readonly private: boolean };
 export type JobFacts = {
   readonly id: JobId;
   readonly actorId: string;
@@ -89,6 +93,7 @@ export function decide(actor: Actor, request: Request): Decision {
     case "job":
       return decideForJob(actor.id, request);
     case "anonymous":
+      if (request.action === "collection.read" && !request.collection.private) return ALLOW;
       if ((request.action !== "repo.read" && request.action !== "repo.use") || request.repo.private)
         return deny("this needs a token");
       return request.action === "repo.use" && request.repo.gated !== null
@@ -152,9 +157,17 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
         : deny("deleting needs the role admin in the owning namespace");
     case "repo.create":
       return holds(actor, request.ownerId, "write") ? ALLOW : deny("creating needs the role write in that namespace");
+    case "collection.read":
+      return canRead(actor, request.collection) ? ALLOW : deny("the collection is private");
+    case "collection.write":
+      return holds(actor, request.collection.ownerId, "write")
+        ? ALLOW
+        : deny("collections are kept by those with the role write in the owning namespace");
     case "job.create":
     case "org.create":
     case "token.create":
+    case "follow":
+    case "webhook.manage":
       return ALLOW;
     case "job.read":
       return isParty(actor, request.job, "read")
@@ -189,6 +202,10 @@ const NEEDED_SCOPE: Record<Action, Scope> = {
   "xet.read": "read",
   "xet.write": "write",
   "repo.create": "write",
+  "collection.read": "read",
+  "collection.write": "write",
+  follow: "write",
+  "webhook.manage": "write",
   "job.create": "write",
   "job.read": "read",
   "job.cancel": "write",

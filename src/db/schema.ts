@@ -668,7 +668,6 @@ export const collections = sqliteTable(
     theme: text().notNull(),
     private: integer({ mode: "boolean" }).notNull(),
     position: integer().notNull(),
-    upvotes: integer().notNull().default(0),
     createdAt: integer("created_at").notNull(),
     updatedAt: integer("updated_at").notNull(),
   },

@@ -24,6 +24,7 @@ export function renderHfError(error: HubError, actor: Actor, requestId: string, 
   if (error.code === "range_not_satisfiable") headers.set("content-range", `bytes */${error.fields.size}`);
   const body: Record<string, unknown> = { error: error.message };
   if (error.fields.field !== undefined) body.field = error.fields.field;
+  if (error.fields.slug !== undefined) body.slug = error.fields.slug;
   if (error.code === "repo_exists")
     body.url = `${origin}/${error.fields.type === "dataset" ? "datasets/" : ""}${error.fields.repo}`;
   return Response.json(body, { status, headers });

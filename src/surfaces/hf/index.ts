@@ -2,6 +2,8 @@
 // Not served yet: discussions, reviewing and merging pull requests, gating, spaces.
 import { Hono } from "hono";
 import type { AppEnv } from "../app-env";
+import { avatars } from "./accounts";
+import { collections } from "./collections";
 import { identity } from "./identity";
 import { pullRequests } from "./pull-requests";
 import { refRoutes } from "./refs";
@@ -14,6 +16,8 @@ import { xetTokens } from "./xet-tokens";
 /** Routes that name more come first: `/api/models/:owner/:name` would take none of theirs, but `/:owner/:name/…` might. */
 export const huggingFace = new Hono<AppEnv>()
   .route("/", identity)
+  .route("/", avatars)
+  .route("/", collections)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)

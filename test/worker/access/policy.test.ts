@@ -140,6 +140,11 @@ const TABLE: [string, Request, Name[]][] = [
     { action: "pull.push", repo: open, authorId: "reader" },
     [...WRITERS, "reader"],
   ],
+  ["see a public collection", { action: "collection.read", collection: open }, EVERYONE],
+  ["see a private collection", { action: "collection.read", collection: closed }, MEMBERS],
+  ["keep a collection", { action: "collection.write", collection: open }, WRITERS],
+  ["follow someone", { action: "follow" }, canWriteToken(SIGNED_IN)],
+  ["keep webhooks of one's own", { action: "webhook.manage" }, canWriteToken(SIGNED_IN)],
   ["delete a repository", { action: "repo.delete", repo: open }, MANAGERS],
   [
     "read a public repository's stored bytes by hash",
