@@ -35,7 +35,7 @@ app.use(cors({ origin: "*", exposeHeaders: EXPOSED_HEADERS }));
 
 app.use(async (c, next) => {
   const started = Date.now();
-  const requestId = crypto.randomUUID();
+  const requestId = requestIdOf(c.req.raw.headers);
   const platform = cloudflarePlatform(c.env, requestId, (work) => c.executionCtx.waitUntil(work), readFrom(c.req.raw));
   c.set("caller", { platform, actor: { kind: "anonymous" } });
   await next();
@@ -80,6 +80,12 @@ app.route("/", pages);
 
 app.notFound((c) => render(c, new HubError("not_found")));
 app.onError((error, c) => render(c, asHubError(error, c.var.caller.platform.requestId)));
+
+/** The caller's own id, which stands in its messages too, where it sends one; it names requests to people and opens nothing. */
+function requestIdOf(headers: Headers): string {
+  const sent = headers.get("x-request-id") ?? headers.get("x-amzn-trace-id") ?? "";
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(sent) ? sent : crypto.randomUUID();
+}
 
 /**
  * What decides a change is read on the primary. Reads with a token start there too, so that you see your own writes, unless they bring

@@ -19,6 +19,18 @@ export async function findAccount(platform: Platform, name: AccountName): Promis
   return account;
 }
 
+/** What the caller's account and token say of themselves. */
+export async function ownProfile(caller: Caller) {
+  const { id, tokenId } = requireUser(caller);
+  const [profile] = await caller.platform.db
+    .select({ fullname: accounts.fullname, email: accounts.email, tokenCreatedAt: tokens.createdAt })
+    .from(accounts)
+    .leftJoin(tokens, eq(tokens.id, tokenId ?? ""))
+    .where(eq(accounts.id, id));
+  if (profile === undefined) throw new HubError("invalid_credentials");
+  return profile;
+}
+
 export type NewAccount = { readonly name: AccountName; readonly fullname?: string; readonly email?: string };
 
 function accountRow(now: number, kind: "user" | "org", wanted: NewAccount, isAdmin = false) {

@@ -2,21 +2,26 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { requireUser } from "../../access/caller";
+import { ownProfile } from "../../hub/accounts";
 import { checkFrontMatter } from "../../hub/model-card";
 import type { AppEnv } from "../app-env";
 import { callerOf, jsonBody } from "./request";
 
 export const identity = new Hono<AppEnv>()
-  .get("/api/whoami-v2", (c) => {
+  .get("/api/whoami-v2", async (c) => {
     const user = requireUser(callerOf(c));
+    const { fullname, email, tokenCreatedAt } = await ownProfile(callerOf(c));
     return c.json({
       type: "user",
       id: user.id,
       name: user.name,
-      fullname: user.name,
+      fullname,
+      ...(email === null ? {} : { email }),
       emailVerified: false,
       isPro: false,
       canPay: false,
+      periodEnd: null,
+      billingMode: "postpaid",
       avatarUrl: "",
       orgs: user.memberships.map((one) => ({
         type: "org",
@@ -28,7 +33,15 @@ export const identity = new Hono<AppEnv>()
         canPay: false,
         avatarUrl: "",
       })),
-      auth: { type: "access_token", accessToken: { displayName: user.tokenName, role: user.scope } },
+      auth: {
+        type: "access_token",
+        accessToken: {
+          displayName: user.tokenName,
+          // The clients know no third kind of token; what `admin` adds, only the hub's own API serves.
+          role: user.scope === "read" ? "read" : "write",
+          ...(tokenCreatedAt === null ? {} : { createdAt: new Date(tokenCreatedAt).toISOString() }),
+        },
+      },
     });
   })
   // Answers JSON even when the card is wrong: the client parses it before it looks at the status.

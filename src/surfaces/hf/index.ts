@@ -1,6 +1,7 @@
 // The Hugging Face Hub API (as huggingface_hub 1.33 to 2.4 and @huggingface/hub 2.17 speak it, November 2026): models and datasets.
 // Not served yet: discussions, reviewing and merging pull requests, gating, spaces.
 import { Hono } from "hono";
+import { HubError } from "../../errors";
 import type { AppEnv } from "../app-env";
 import { avatars } from "./accounts";
 import { collections } from "./collections";
@@ -13,6 +14,9 @@ import { trees } from "./tree";
 import { writes } from "./upload";
 import { xetTokens } from "./xet-tokens";
 
+const VERBS =
+  "auth-check|branch|commit|commits|discussions|duplicate|lfs-files|like|likers|paths-info|preupload|refs|revision|settings|super-squash|tag|tree|user-access-request|xet-read-token|xet-write-token";
+
 /** Routes that name more come first: `/api/models/:owner/:name` would take none of theirs, but `/:owner/:name/…` might. */
 export const huggingFace = new Hono<AppEnv>()
   .route("/", identity)
@@ -24,4 +28,8 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", pullRequests)
   .route("/", xetTokens)
   .route("/", repos)
-  .route("/", downloads);
+  .route("/", downloads)
+  // Ids of one segment are the ecosystem's oldest models: here they name nothing, whatever is asked of them.
+  .all(`/api/:kind{models|datasets|spaces}/:name/:verb{${VERBS}}/*`, () => {
+    throw new HubError("repo_not_found");
+  });

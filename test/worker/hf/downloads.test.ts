@@ -241,6 +241,29 @@ describe("listings", () => {
   });
 });
 
+describe("any address", () => {
+  const idOf = async (headers: Record<string, string>) =>
+    (await anonymous.raw("GET", "/api/models/ghost/none", { headers })).headers.get("x-request-id");
+
+  it("answers under the caller's own request id, unless that is none", async () => {
+    expect(await idOf({ "x-amzn-trace-id": "0c9f7a3e-trace" })).toBe("0c9f7a3e-trace");
+    expect(await idOf({ "x-amzn-trace-id": "trace", "x-request-id": "mine" })).toBe("mine");
+    for (const id of ["", "two words", "-dash", "<b>", "x".repeat(65)])
+      expect(await idOf({ "x-request-id": id })).toMatch(/^[0-9a-f]{8}-[0-9a-f-]{27}$/);
+  });
+
+  it.each([
+    ["GET", "/api/models/gpt2"],
+    ["GET", "/api/models/gpt2/tree/main"],
+    ["GET", "/api/models/gpt2/commits/main"],
+    ["DELETE", "/api/datasets/squad/like"],
+    ["POST", "/api/spaces/demo/commit/main"],
+  ])("of an id of one segment, %s %s, names no repository", async (method, path) => {
+    const answer = await ada.send(method, path);
+    expect([answer.status, answer.headers.get("x-error-code")]).toEqual([404, "RepoNotFound"]);
+  });
+});
+
 describe("tokens", () => {
   it("that are unknown, malformed or expired are refused with the text clients know", async () => {
     for (const header of ["Bearer hf_nonsense", "Bearer", "Token x", "Basic !!!"]) {
@@ -263,6 +286,26 @@ describe("tokens", () => {
     expect((await ada.send("DELETE", `/api/v1/tokens/${made.id}`)).status).toBe(204);
     expect((await laptop.get("/api/whoami-v2")).status).toBe(401);
     expect((await ada.send("DELETE", `/api/v1/tokens/${made.id}`)).status).toBe(404);
+  });
+
+  it("tell whose they are, as clients show it", async () => {
+    await admin.post("/api/v1/users", { name: "mary", fullname: "Mary Jackson", email: "mary@example.org" });
+    const { token } = z
+      .object({ token: z.string() })
+      .parse((await admin.post("/api/v1/users/mary/tokens", { name: "desk", scope: "admin", days: 1 })).body);
+    const { body } = await new Client(token).get("/api/whoami-v2");
+    expect(body).toMatchObject({
+      type: "user",
+      name: "mary",
+      fullname: "Mary Jackson",
+      email: "mary@example.org",
+      orgs: [],
+      auth: { type: "access_token", accessToken: { displayName: "desk", role: "write" } },
+    });
+    const { auth } = z
+      .object({ auth: z.object({ accessToken: z.object({ createdAt: z.iso.datetime() }) }) })
+      .parse(body);
+    expect(Date.parse(auth.accessToken.createdAt)).toBeGreaterThan(0);
   });
 
   it("do no more than their scope", async () => {
