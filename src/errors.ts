@@ -23,6 +23,8 @@ const ERRORS = {
   token_not_found: [404, "You have no such token"],
   job_not_found: [404, "No job has the id {id}"],
   evaluation_not_found: [404, "No evaluation has the id {id}"],
+  discussion_not_found: [404, "No discussion has the number {number} in this repository"],
+  comment_not_found: [404, "No comment of this discussion has the id {id}"],
   not_found: [404, "Nothing is served at this address"],
   collection_not_found: [404, "No collection is at {slug}"],
   collection_item_not_found: [404, "The collection has no such item"],
@@ -36,6 +38,14 @@ const ERRORS = {
   collection_item_exists: [409, "The collection has this item already"],
   already_bootstrapped: [409, "The administrator exists already: send `rotate: true` for a fresh token."],
   idempotency_key_in_use: [409, "The first request with this Idempotency-Key is still being worked on"],
+  discussion_changed: [409, "The discussion was changed at the same moment: read it and try again."],
+  discussion_full: [409, "The discussion holds as much as one may: open a new one that links to it."],
+  discussion_not_open: [409, "It is {status}: {fix}."],
+  comment_hidden: [409, "The comment was hidden for good: write a new one."],
+  merge_conflicts: [
+    409,
+    "Merging would conflict in {files}: bring the changes of {base} into {ref}, or the other way round, and merge again.",
+  ],
   job_ended: [409, "The job has ended: {state}"],
   ref_moved: [412, "The branch was updated since you opened this page. Please refresh and try again."],
   // What was sent

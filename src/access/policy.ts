@@ -43,6 +43,11 @@ export type Request =
   | { readonly action: "pull.create"; readonly repo: RepoFacts }
   | { readonly action: "pull.push"; readonly repo: RepoFacts; readonly authorId: string }
   | { readonly action: "xet.read" | "xet.write"; readonly repo: RepoFacts & Gate & { readonly id: string } }
+  | { readonly action: "pull.merge"; readonly repo: RepoFacts }
+  /** `write` opens discussions and comments in them. */
+  | { readonly action: "discussion.write"; readonly repo: RepoFacts }
+  /** `edit` changes what someone wrote; `steer` changes title and status, or hides a comment. `authorId`: whose it is. */
+  | { readonly action: "discussion.edit" | "discussion.steer"; readonly repo: RepoFacts; readonly authorId: string }
   | { readonly action: "repo.create"; readonly ownerId: string }
   | { readonly action: "job.create" }
   | { readonly action: "job.read" | "job.cancel"; readonly job: JobFacts }
@@ -142,7 +147,21 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
         ? ALLOW
         : deny("writing needs the role write in the owning namespace");
     case "pull.create":
+    case "discussion.write":
       return canRead(actor, request.repo) ? ALLOW : deny("the repository is private");
+    case "pull.merge":
+      return holds(actor, request.repo.ownerId, "write")
+        ? ALLOW
+        : deny("merging needs the role write in the owning namespace");
+    case "discussion.edit":
+      return actor.id === request.authorId && canRead(actor, request.repo)
+        ? ALLOW
+        : deny("only its author edits a comment");
+    case "discussion.steer":
+      return holds(actor, request.repo.ownerId, "write") ||
+        (actor.id === request.authorId && canRead(actor, request.repo))
+        ? ALLOW
+        : deny("only its author and writers of the repository may");
     case "pull.push":
       return holds(actor, request.repo.ownerId, "write") ||
         (actor.id === request.authorId && canRead(actor, request.repo))
@@ -199,6 +218,10 @@ const NEEDED_SCOPE: Record<Action, Scope> = {
   "repo.delete": "write",
   "pull.create": "write",
   "pull.push": "write",
+  "pull.merge": "write",
+  "discussion.write": "write",
+  "discussion.edit": "write",
+  "discussion.steer": "write",
   "xet.read": "read",
   "xet.write": "write",
   "repo.create": "write",

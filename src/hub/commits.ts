@@ -15,6 +15,7 @@ import { type Holding, STORED, storeBytes } from "../store/contents";
 import { IS_OPEN } from "../store/scopes";
 import { ingestTask, wakeUpkeep } from "../store/tasks";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
+import { pushToPull } from "./discussions/events";
 import { authorizePush } from "./push-rights";
 import { accessOf, askerOf, MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
 import {
@@ -100,6 +101,7 @@ export async function prepareCommit(
   const made = gitCommit({ tree: root, parents: head.commit === null ? [] : [head.commit], author, message, now });
   const id = commitId(made);
   const files = request.changes.flatMap((change) => (change.kind === "put" ? [change.file] : []));
+  const push = pushToPull(caller, repo, request.ref, [{ oid: id, subject: request.summary }]);
   return {
     id,
     parent: head.commit,
@@ -119,6 +121,7 @@ export async function prepareCommit(
             else exists (select 1 from xet_files where id = j.value ->> 1 and state = 'registered') end)`,
         otherwise: () => new HubError("content_damaged"),
       },
+      ...push.guards,
     ],
     statements: [
       ...treeStatements(repo.id, rows),
@@ -134,6 +137,7 @@ export async function prepareCommit(
           data: { ref: request.ref, oldSha: head.target, newSha: id },
         }),
       ),
+      ...push.statements,
     ],
   };
 }

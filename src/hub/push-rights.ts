@@ -10,6 +10,10 @@ import { MAIN, type Repository, targetOf } from "./repositories";
 export const pushTarget = (name: string, field: string): RefName =>
   name.startsWith("refs/pr/") ? parseRefName(name, field) : MAIN;
 
+/** Who may open a pull request, and upload what it needs. @throws authentication_required | forbidden */
+export const authorizeProposal = (caller: Caller, repo: Repository): void =>
+  authorize(caller, { action: "pull.create", repo }, targetOf(repo));
+
 /** @throws authentication_required | forbidden */
 export async function authorizePush(caller: Caller, repo: Repository, ref: RefName): Promise<void> {
   const [, number] = /^refs\/pr\/([0-9]{1,9})$/.exec(ref) ?? [];

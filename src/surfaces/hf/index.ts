@@ -1,12 +1,12 @@
 // The Hugging Face Hub API (as huggingface_hub 1.33 to 2.4 and @huggingface/hub 2.17 speak it, November 2026): models and datasets.
-// Not served yet: discussions, reviewing and merging pull requests, gating, spaces.
+// Not served yet: gating, spaces.
 import { Hono } from "hono";
 import { HubError } from "../../errors";
 import type { AppEnv } from "../app-env";
 import { avatars } from "./accounts";
 import { collections } from "./collections";
+import { discussionRoutes } from "./discussions";
 import { identity } from "./identity";
-import { pullRequests } from "./pull-requests";
 import { refRoutes } from "./refs";
 import { repos } from "./repos";
 import { downloads } from "./resolve";
@@ -25,7 +25,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)
-  .route("/", pullRequests)
+  .route("/", discussionRoutes)
   .route("/", xetTokens)
   .route("/", repos)
   .route("/", downloads)

@@ -4,9 +4,9 @@ import * as z from "zod";
 import { parsePatterns } from "../../formats/git/patterns";
 import { isIgnored, parseAttributes, uploadMode } from "../../hub/attributes";
 import { commit } from "../../hub/commits";
+import { findBase, proposeCommit } from "../../hub/discussions/opening";
 import { findEntries, readTextFile } from "../../hub/files";
-import { authorizeProposal, proposeCommit } from "../../hub/pull-requests";
-import { authorizePush } from "../../hub/push-rights";
+import { authorizeProposal, authorizePush } from "../../hub/push-rights";
 import { findSnapshot, repoName, type Snapshot } from "../../hub/repositories";
 import { type GitId, parseFilePath, parseRefName, type RefName, type RepoType, type Revision } from "../../ids";
 import { decodeBase64 } from "../../streams/base64";
@@ -41,10 +41,16 @@ const refOf = (revision: Revision): RefName =>
     "revision",
   );
 
-/** Before anything of a push is read or stored. */
-async function authorizeUpload(c: Ctx, snapshot: Snapshot, revision: Revision): Promise<void> {
-  if (flag(c, "create_pr")) authorizeProposal(callerOf(c), snapshot.repo);
-  else await authorizePush(callerOf(c), snapshot.repo, refOf(revision));
+/** Before anything of a push is read or stored: where it goes, or for a pull request the branch that it is meant for. */
+async function authorizeUpload(c: Ctx, { repo }: Snapshot, revision: Revision): Promise<RefName> {
+  const caller = callerOf(c);
+  if (flag(c, "create_pr")) {
+    authorizeProposal(caller, repo);
+    return findBase(caller, repo, revision);
+  }
+  const ref = refOf(revision);
+  await authorizePush(caller, repo, ref);
+  return ref;
 }
 
 async function preupload(c: Ctx, type: RepoType) {
@@ -81,7 +87,7 @@ async function commitRoute(c: Ctx, type: RepoType) {
   const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   const { repo } = snapshot;
-  await authorizeUpload(c, snapshot, revision);
+  const ref = await authorizeUpload(c, snapshot, revision);
   const { header, changes } = await readOperations(caller, snapshot, c.req.raw.body);
   const request = {
     changes,
@@ -91,8 +97,8 @@ async function commitRoute(c: Ctx, type: RepoType) {
   };
   const web = `${originOf(c)}/${WEB_PREFIX[type]}${repoName(repo)}`;
   const answer = (id: GitId) => ({ success: true, commitOid: id, commitUrl: `${web}/commit/${id}`, hookOutput: "" });
-  if (!flag(c, "create_pr")) return c.json(answer(await commit(caller, repo, { ...request, ref: refOf(revision) })));
-  const { number, commit: id } = await proposeCommit(caller, repo, { ...request, startFrom: refOf(revision) });
+  if (!flag(c, "create_pr")) return c.json(answer(await commit(caller, repo, { ...request, ref })));
+  const { number, commit: id } = await proposeCommit(caller, repo, { ...request, startFrom: ref });
   return c.json({ ...answer(id), pullRequestUrl: `${web}/discussions/${number}` });
 }
 

@@ -1,8 +1,7 @@
 // Where Xet clients get their token: the right is asked of the hub's token, the answer opens the content-addressed store.
 import { Hono } from "hono";
 import { authorize } from "../../access/caller";
-import { authorizeProposal } from "../../hub/pull-requests";
-import { authorizePush, pushTarget } from "../../hub/push-rights";
+import { authorizeProposal, authorizePush, pushTarget } from "../../hub/push-rights";
 import { findRepo, targetOf } from "../../hub/repositories";
 import type { RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";

@@ -5,8 +5,7 @@ import { authorize } from "../../access/caller";
 import { HubError } from "../../errors";
 import { type Linkable, linkable } from "../../hub/commits";
 import { findHeldContent, noteDownload } from "../../hub/downloads";
-import { authorizeProposal } from "../../hub/pull-requests";
-import { authorizePush, pushTarget } from "../../hub/push-rights";
+import { authorizeProposal, authorizePush, pushTarget } from "../../hub/push-rights";
 import { findRepo, type Repository, repoName, targetOf } from "../../hub/repositories";
 import { parseRepoId, parseSha256, type RepoType, type Sha256 } from "../../ids";
 import {

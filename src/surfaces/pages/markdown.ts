@@ -34,25 +34,31 @@ function pathWithin(address: string): string | null {
 }
 
 /** The card's HTML. Addresses inside it are read as paths of the repository at the revision. */
-export function renderCard(text: string, { repo, revision, origin }: CardContext): string {
+export const renderCard = (text: string, context: CardContext): string => render(text, context, ID_PREFIX);
+
+/** A comment's HTML, like a card's; its headings have no ids, as a page shows many comments. */
+export const renderComment = (text: string, context: CardContext): string => render(text, context, null);
+
+function render(text: string, { repo, revision, origin }: CardContext, idPrefix: string | null): string {
   const tokens = markdown.parse(text, {});
   const slugs = new Map<string, number>();
   for (const [i, token] of tokens.entries()) {
     if (token.type === "heading_open" || token.type === "heading_close")
       // The page's own title is the only h1.
       token.tag = `h${Math.min(6, Number(token.tag.slice(1)) + 1)}`;
-    if (token.type === "heading_open") {
+    if (token.type === "heading_open" && idPrefix !== null) {
       const slug = slugOf(tokens[i + 1]?.content ?? "");
       const seen = slugs.get(slug) ?? 0;
       slugs.set(slug, seen + 1);
-      token.attrSet("id", `${ID_PREFIX}${seen === 0 ? slug : `${slug}-${seen}`}`);
+      token.attrSet("id", `${idPrefix}${seen === 0 ? slug : `${slug}-${seen}`}`);
     }
     for (const child of token.children ?? []) {
       if (child.type === "link_open") {
         const href = String(child.attrGet("href") ?? "");
         const path = pathWithin(href);
-        if (href.startsWith("#")) child.attrSet("href", `#${ID_PREFIX}${href.slice(1)}`);
-        else if (path !== null) child.attrSet("href", blobAddress(repo, revision, path));
+        if (href.startsWith("#")) {
+          if (idPrefix !== null) child.attrSet("href", `#${idPrefix}${href.slice(1)}`);
+        } else if (path !== null) child.attrSet("href", blobAddress(repo, revision, path));
         else if (!href.startsWith(`${origin}/`)) child.attrSet("rel", "nofollow noopener ugc");
       }
       if (child.type === "image") {

@@ -145,6 +145,25 @@ const TABLE: [string, Request, Name[]][] = [
   ["keep a collection", { action: "collection.write", collection: open }, WRITERS],
   ["follow someone", { action: "follow" }, canWriteToken(SIGNED_IN)],
   ["keep webhooks of one's own", { action: "webhook.manage" }, canWriteToken(SIGNED_IN)],
+  ["merge a pull request", { action: "pull.merge", repo: open }, WRITERS],
+  ["discuss a public repository", { action: "discussion.write", repo: open }, canWriteToken(SIGNED_IN)],
+  ["discuss a private repository", { action: "discussion.write", repo: closed }, canWriteToken(MEMBERS)],
+  ["edit a reader's comment", { action: "discussion.edit", repo: closed, authorId: "reader" }, ["reader", "the hub"]],
+  [
+    "edit what a stranger wrote before the repository was private",
+    { action: "discussion.edit", repo: closed, authorId: "stranger" },
+    ["the hub"],
+  ],
+  [
+    "close a reader's discussion, or hide a reader's comment",
+    { action: "discussion.steer", repo: closed, authorId: "reader" },
+    [...WRITERS, "reader"],
+  ],
+  [
+    "close a stranger's discussion of a private repository",
+    { action: "discussion.steer", repo: closed, authorId: "stranger" },
+    WRITERS,
+  ],
   ["delete a repository", { action: "repo.delete", repo: open }, MANAGERS],
   [
     "read a public repository's stored bytes by hash",
