@@ -6,6 +6,7 @@ import { HubError } from "./errors";
 import { actorName } from "./events/trail";
 import { cloudflarePlatform } from "./platform/cloudflare";
 import { isBookmark, type ReadFrom } from "./platform/d1-session";
+import type { Peer } from "./platform/platform";
 import type { AppEnv } from "./surfaces/app-env";
 import { asHubError } from "./surfaces/as-hub-error";
 import { git } from "./surfaces/git";
@@ -36,7 +37,8 @@ app.use(cors({ origin: "*", exposeHeaders: EXPOSED_HEADERS }));
 app.use(async (c, next) => {
   const started = Date.now();
   const requestId = requestIdOf(c.req.raw.headers);
-  const platform = cloudflarePlatform(c.env, requestId, (work) => c.executionCtx.waitUntil(work), readFrom(c.req.raw));
+  const defer = (work: Promise<unknown>) => c.executionCtx.waitUntil(work);
+  const platform = cloudflarePlatform(c.env, requestId, defer, readFrom(c.req.raw), peerOf(c.req.raw));
   c.set("caller", { platform, actor: { kind: "anonymous" } });
   await next();
   c.header("X-Request-Id", requestId);
@@ -97,6 +99,12 @@ function readFrom(request: Request): ReadFrom {
   if (bookmark !== null && isBookmark(bookmark)) return { bookmark };
   return request.headers.has("authorization") ? "primary" : "nearest";
 }
+
+/** Cloudflare names the client's address, and lets nobody else do so. */
+const peerOf = ({ headers }: Request): Peer => ({
+  address: headers.get("cf-connecting-ip") ?? "",
+  agent: headers.get("user-agent") ?? "",
+});
 
 /** In the protocol of the surface that was asked. */
 function render(c: Context<AppEnv>, error: HubError): Response | Promise<Response> {

@@ -40,7 +40,7 @@ export type Request =
   | { readonly action: "repo.read"; readonly repo: RepoFacts }
   | { readonly action: "repo.use"; readonly repo: RepoFacts & Gate; readonly purpose: Purpose }
   | { readonly action: "repo.write" | "repo.delete"; readonly repo: RepoFacts }
-  | { readonly action: "pull.create"; readonly repo: RepoFacts }
+  | { readonly action: "pull.create" | "repo.like"; readonly repo: RepoFacts }
   | { readonly action: "pull.push"; readonly repo: RepoFacts; readonly authorId: string }
   | { readonly action: "xet.read" | "xet.write"; readonly repo: RepoFacts & Gate & { readonly id: string } }
   | { readonly action: "pull.merge"; readonly repo: RepoFacts }
@@ -148,6 +148,7 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
         : deny("writing needs the role write in the owning namespace");
     case "pull.create":
     case "discussion.write":
+    case "repo.like":
       return canRead(actor, request.repo) ? ALLOW : deny("the repository is private");
     case "pull.merge":
       return holds(actor, request.repo.ownerId, "write")
@@ -217,6 +218,7 @@ const NEEDED_SCOPE: Record<Action, Scope> = {
   "repo.write": "write",
   "repo.delete": "write",
   "pull.create": "write",
+  "repo.like": "write",
   "pull.push": "write",
   "pull.merge": "write",
   "discussion.write": "write",

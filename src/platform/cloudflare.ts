@@ -3,7 +3,16 @@ import { drizzle } from "drizzle-orm/d1";
 import { readConfig } from "../config";
 import { d1Session, type ReadFrom } from "./d1-session";
 import { edgeCache, NO_CACHE } from "./edge-cache";
-import type { AuditEvent, BlobStore, ByteRange, Db, JobDriver, Platform } from "./platform";
+import {
+  type AuditEvent,
+  type BlobStore,
+  type ByteRange,
+  type Db,
+  type JobDriver,
+  NOBODY,
+  type Platform,
+  type RepoUse,
+} from "./platform";
 
 export type Env = {
   readonly DB: D1Database;
@@ -85,6 +94,7 @@ export function cloudflarePlatform(
   requestId: string,
   defer: (work: Promise<unknown>) => void,
   from: ReadFrom = "write",
+  peer = NOBODY,
 ): Platform {
   const { client, session } = d1Session(env.DB, from);
   const config = readConfig(env);
@@ -94,8 +104,8 @@ export function cloudflarePlatform(
     cache: config.edgeCache ? edgeCache(config.publicUrl) : NO_CACHE,
     blobs: r2BlobStore(env.BLOBS),
     events: {
-      record: (events: readonly AuditEvent[]) =>
-        env.EVENT_BUFFER.get(env.EVENT_BUFFER.idFromName("hub")).record([...events]),
+      record: (events: readonly AuditEvent[], uses: readonly RepoUse[] = []) =>
+        env.EVENT_BUFFER.get(env.EVENT_BUFFER.idFromName("hub")).record([...events], [...uses]),
     },
     jobs: workflowDriver(env),
     upkeep: { wake: () => env.UPKEEP.get(env.UPKEEP.idFromName("hub")).wake() },
@@ -103,5 +113,6 @@ export function cloudflarePlatform(
     now: () => Date.now(),
     defer,
     requestId,
+    peer,
   };
 }

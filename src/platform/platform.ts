@@ -1,6 +1,7 @@
 // What the rooms may ask of the runtime: small interfaces, each with its consistency contract.
 import type { DrizzleD1Database } from "drizzle-orm/d1";
 import type { Config } from "../config";
+import type { UseKind } from "../db/schema";
 import type { JobId, Sha256 } from "../ids";
 
 export type Db = DrizzleD1Database & { readonly $client: D1Database };
@@ -56,8 +57,21 @@ export type AuditEvent = {
   readonly data?: unknown;
 };
 
-/** Takes events off the hot path: durable once the promise resolves, in D1 some seconds later, each once. */
-export type EventSink = { record(events: readonly AuditEvent[]): Promise<void> };
+/** One client's use of a repository on a day; `client` is a hash that is another one on each day and for each repository. */
+export type RepoUse = {
+  readonly repoId: string;
+  /** Since 1970. */
+  readonly day: number;
+  readonly kind: UseKind;
+  readonly client: string;
+};
+
+/** Takes events and uses off the hot path: durable once the promise resolves, in D1 some seconds later, each once. */
+export type EventSink = { record(events: readonly AuditEvent[], uses?: readonly RepoUse[]): Promise<void> };
+
+/** Where a request comes from, as far as the network tells; empty texts where no request is behind. */
+export type Peer = { readonly address: string; readonly agent: string };
+export const NOBODY: Peer = { address: "", agent: "" };
 
 /**
  * Drives jobs. Starting and waking are only hints: the row in D1 is the truth, and the clock repeats a lost hint.
@@ -89,4 +103,5 @@ export type Platform = {
   /** Work that goes on after the response. */
   readonly defer: (work: Promise<unknown>) => void;
   readonly requestId: string;
+  readonly peer: Peer;
 };

@@ -2,6 +2,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { readConfig } from "../config";
 import { collectStep } from "../hub/collect";
+import { tallyStep } from "../hub/tally";
 import { runUpkeep } from "../hub/upkeep";
 import { cloudflarePlatform, type Env } from "./cloudflare";
 
@@ -28,7 +29,8 @@ export class Upkeep extends DurableObject<Env> {
     const end = Date.now() + RUN_MS;
     const tasks = await runUpkeep(platform, () => Date.now() >= end);
     const garbage = await collectStep(platform);
-    const more = tasks || garbage.more;
+    const tallies = await tallyStep(platform);
+    const more = tasks || garbage.more || tallies;
     // Whoever called `wake` meanwhile has set an earlier one, which stays.
     if ((await this.ctx.storage.getAlarm()) === retryAt)
       await this.ctx.storage.setAlarm(Date.now() + (more ? 0 : IDLE_MS));

@@ -7,6 +7,7 @@ import { avatars } from "./accounts";
 import { collections } from "./collections";
 import { discussionRoutes } from "./discussions";
 import { identity } from "./identity";
+import { likes } from "./likes";
 import { refRoutes } from "./refs";
 import { repos } from "./repos";
 import { downloads } from "./resolve";
@@ -27,6 +28,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", refRoutes)
   .route("/", discussionRoutes)
   .route("/", xetTokens)
+  .route("/", likes)
   .route("/", repos)
   .route("/", downloads)
   // Ids of one segment are the ecosystem's oldest models: here they name nothing, whatever is asked of them.

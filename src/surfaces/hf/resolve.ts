@@ -1,7 +1,7 @@
 // Downloads: the file at a revision, with ranges, and the headers that clients cache by.
 import { Hono } from "hono";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
-import { noteDownload } from "../../hub/downloads";
+import { countsAsUse, noteDownload, noteUse } from "../../hub/downloads";
 import { findFileNearby, type NearbyFile, readFileNearby } from "../../hub/nearby";
 import { isFullCommitId, type RepoType } from "../../ids";
 import { directUrl } from "../../store/delivery";
@@ -42,7 +42,7 @@ async function resolve(c: Ctx, type: RepoType) {
   }
   const elsewhere = isKnown(c.req.raw, etag) ? null : await elsewhereUrl(c, file, disposition(name));
   if (elsewhere !== null) {
-    noteDownload(caller, repo, { commit, path, sha256: file.sha256 });
+    noteDownload(caller, repo, { commit, path, sha256: file.sha256 }, countsAsUse(type, path));
     // The address is good for an hour, and only for who may read the file now.
     return c.body(null, 302, { ...ofFile, etag, location: elsewhere, "cache-control": "private, no-store" });
   }
@@ -57,7 +57,9 @@ async function resolve(c: Ctx, type: RepoType) {
       "x-content-type-options": "nosniff",
     },
   });
-  if (c.req.method === "GET" && response.ok) noteDownload(caller, repo, { commit, path, sha256: file.sha256 });
+  const counts = countsAsUse(type, path);
+  if (c.req.method === "GET" && response.ok) noteDownload(caller, repo, { commit, path, sha256: file.sha256 }, counts);
+  else if (counts && (response.ok || response.status === 304)) noteUse(caller, repo, "look");
   return response;
 }
 

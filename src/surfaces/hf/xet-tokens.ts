@@ -1,6 +1,7 @@
 // Where Xet clients get their token: the right is asked of the hub's token, the answer opens the content-addressed store.
 import { Hono } from "hono";
 import { authorize } from "../../access/caller";
+import { noteUse } from "../../hub/downloads";
 import { authorizeProposal, authorizePush, pushTarget } from "../../hub/push-rights";
 import { findRepo, targetOf } from "../../hub/repositories";
 import type { RepoType } from "../../ids";
@@ -16,6 +17,8 @@ async function token(c: Ctx, type: RepoType, write: boolean): Promise<Response> 
   if (!write) authorize(caller, { action: "repo.use", repo, purpose: "download" }, targetOf(repo));
   else if (flag(c, "create_pr")) authorizeProposal(caller, repo);
   else await authorizePush(caller, repo, pushTarget(revision, "revision"));
+  // Who asks is about to take files by their parts, which name no repository any more.
+  if (!write) noteUse(caller, repo, "fetch");
   const connection = await connect(caller, originOf(c), repo, write);
   return c.json(connection, 200, { ...connectionHeaders(connection), "cache-control": "private, no-store" });
 }
