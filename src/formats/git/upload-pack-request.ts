@@ -26,7 +26,6 @@ export const INFINITE_DEPTH = 0x7fffffff;
 
 export type FetchRequest = {
   readonly wants: readonly GitId[];
-  readonly wantRefs: readonly string[];
   readonly haves: readonly GitId[];
   /** Commits whose parents the client does not have. */
   readonly shallow: readonly GitId[];
@@ -130,7 +129,6 @@ class FetchReader {
   readonly wants = new Set<GitId>();
   readonly haves = new Set<GitId>();
   readonly shallow = new Set<GitId>();
-  readonly wantRefs: string[] = [];
   readonly not: string[] = [];
   readonly flags = new Set<string>();
   depth: number | null = null;
@@ -144,7 +142,6 @@ class FetchReader {
     if (name === "want") this.wants.add(objectName(value, name));
     else if (name === "have") this.haves.add(objectName(value, name));
     else if (name === "shallow") this.shallow.add(objectName(value, name));
-    else if (name === "want-ref") this.wantRefs.push(value);
     else if (name === "deepen") this.depth = depthOf(value);
     else if (name === "deepen-since") this.since = wholeNumber(value, name);
     else if (name === "deepen-not") this.not.push(value);
@@ -156,7 +153,6 @@ class FetchReader {
   finish(): FetchRequest {
     return {
       wants: [...this.wants],
-      wantRefs: this.wantRefs,
       haves: [...this.haves],
       shallow: [...this.shallow],
       deepening: this.#deepening(),

@@ -1,12 +1,14 @@
 // upload-pack: what a repository has, and sending what a client lacks of it.
 import { authorize } from "../../access/caller";
 import { FormatError } from "../../formats/format-error";
-import { FLUSH_PKT, pktLine } from "../../formats/git/pkt-line";
-import { type LsRefsRequest, parseCommand } from "../../formats/git/upload-pack-request";
+import { DELIM_PKT, FLUSH_PKT, pktLine } from "../../formats/git/pkt-line";
+import { type FetchRequest, type LsRefsRequest, parseCommand } from "../../formats/git/upload-pack-request";
+import { Fetch, type PackPlan } from "../../hub/git/fetch";
 import { advertisedRefs, headOf } from "../../hub/git/refs";
 import { MAIN, type Repository, targetOf } from "../../hub/repositories";
 import { concatBytes } from "../../streams/chunks";
 import { type Ctx, callerOf } from "../hf/request";
+import { packStream } from "./pack-stream";
 import { AGENT, errorLine, gitResponse, protocolVersion, wholeBody } from "./protocol";
 
 const SERVICE = "git-upload-pack";
@@ -21,13 +23,14 @@ const joined = (parts: readonly Uint8Array[]): Uint8Array =>
 
 const answer = (kind: "advertisement" | "result", parts: readonly Uint8Array[]): Response =>
   gitResponse(SERVICE, kind, joined(parts));
+const text = (line: string): Uint8Array => pktLine(`${line}\n`);
 
 export async function advertiseUpload(c: Ctx, repo: Repository): Promise<Response> {
   authorize(callerOf(c), { action: "repo.use", repo, purpose: "download" }, targetOf(repo));
   if (protocolVersion(c) !== 2)
     return answer("advertisement", [errorLine("use protocol v2: git -c protocol.version=2")]);
-  const lines = ["version 2", AGENT, "ls-refs=unborn", "object-format=sha1"];
-  return answer("advertisement", [...lines.map((line) => pktLine(`${line}\n`)), FLUSH_PKT]);
+  const lines = ["version 2", AGENT, "ls-refs=unborn", "fetch=shallow wait-for-done filter", "object-format=sha1"];
+  return answer("advertisement", [...lines.map(text), FLUSH_PKT]);
 }
 
 export async function uploadPack(c: Ctx, repo: Repository): Promise<Response> {
@@ -36,12 +39,38 @@ export async function uploadPack(c: Ctx, repo: Repository): Promise<Response> {
   try {
     const command = parseCommand(body);
     if (command.kind === "ls-refs") return answer("result", await lsRefs(c, repo, command.request));
-    return answer("result", []);
+    return command.kind === "fetch" ? await fetchPack(c, repo, command.request) : answer("result", []);
   } catch (error) {
     if (error instanceof FormatError) return answer("result", [errorLine(`upload-pack: the request ${error.message}`)]);
     throw error;
   }
 }
+
+async function fetchPack(c: Ctx, repo: Repository, request: FetchRequest): Promise<Response> {
+  const { wants, haves, done, waitForDone } = request;
+  if (wants.length === 0 && !waitForDone) return answer("result", []);
+  const { db } = callerOf(c).platform;
+  const fetch = await Fetch.open(db, repo.id, request);
+  const head: Uint8Array[] = [];
+  if (!done && haves.length > 0) {
+    const common = fetch.common();
+    const acks = common.length === 0 ? ["NAK"] : common.map((id) => `ACK ${id}`);
+    head.push(...["acknowledgments", ...acks].map(text));
+    if (waitForDone || !(await fetch.isReady())) return answer("result", [...head, FLUSH_PKT]);
+    head.push(text("ready"), DELIM_PKT);
+  }
+  const plan = await fetch.plan();
+  if (request.deepening.kind !== "none" || request.shallow.length > 0)
+    head.push(text("shallow-info"), ...shallowLines(plan), DELIM_PKT);
+  head.push(text("packfile"));
+  const options = { head: joined(head), noProgress: request.noProgress };
+  return gitResponse(SERVICE, "result", packStream(callerOf(c), repo, plan.contents, options));
+}
+
+const shallowLines = ({ shallow, unshallow }: PackPlan): Uint8Array[] => [
+  ...shallow.map((id) => text(`shallow ${id}`)),
+  ...unshallow.map((id) => text(`unshallow ${id}`)),
+];
 
 async function lsRefs(c: Ctx, repo: Repository, request: LsRefsRequest): Promise<Uint8Array[]> {
   const refs = await advertisedRefs(callerOf(c).platform.db, repo.id);
@@ -57,5 +86,5 @@ async function lsRefs(c: Ctx, repo: Repository, request: LsRefsRequest): Promise
   }
   for (const { name, id, peeled } of refs)
     if (isWanted(name)) lines.push(`${id} ${name}${request.peel && peeled !== null ? ` peeled:${peeled}` : ""}`);
-  return [...lines.map((line) => pktLine(`${line}\n`)), FLUSH_PKT];
+  return [...lines.map(text), FLUSH_PKT];
 }
