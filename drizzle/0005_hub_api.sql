@@ -11,6 +11,7 @@ CREATE TABLE `access_requests` (
 );
 --> statement-breakpoint
 CREATE INDEX `access_requests_account` ON `access_requests` (`account_id`);--> statement-breakpoint
+CREATE INDEX `access_requests_status` ON `access_requests` (`repo_id`,`status`,`created_at`,`account_id`);--> statement-breakpoint
 CREATE TABLE `collection_items` (
 	`id` text PRIMARY KEY NOT NULL,
 	`collection_id` text NOT NULL,

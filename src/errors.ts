@@ -30,6 +30,8 @@ const ERRORS = {
   collection_item_not_found: [404, "The collection has no such item"],
   webhook_not_found: [404, "You have no such webhook"],
   upload_not_found: [404, "No such upload is open: ask for a new one with the LFS batch call."],
+  access_request_not_found: [404, "{user} has not asked for access"],
+  access_request_unchanged: [404, "The request of {user} is {status} already"],
   // What stands in the way
   repo_exists: [409, "You already created this {type} repo: {repo}"],
   account_exists: [409, "The name {name} is taken"],
@@ -48,8 +50,11 @@ const ERRORS = {
   ],
   job_ended: [409, "The job has ended: {state}"],
   ref_moved: [412, "The branch was updated since you opened this page. Please refresh and try again."],
+  access_requested: [409, "You asked for access to {repo} already: the answer is {status}"],
   // What was sent
   invalid_request: [400, "{problem}"],
+  not_gated: [400, "{repo} is not gated: everyone who sees it may have its files"],
+  access_granted: [400, "{user} has access already"],
   invalid_field: [422, "{field}: {problem}"],
   idempotency_key_reused: [422, "This Idempotency-Key came before with another body: use a new key."],
   invalid_path: [422, "{field}: {problem}"],

@@ -39,8 +39,9 @@ export type Membership = {
 export type Request =
   | { readonly action: "repo.read"; readonly repo: RepoFacts }
   | { readonly action: "repo.use"; readonly repo: RepoFacts & Gate; readonly purpose: Purpose }
-  | { readonly action: "repo.write" | "repo.delete"; readonly repo: RepoFacts }
   | { readonly action: "pull.create" | "repo.like"; readonly repo: RepoFacts }
+  | { readonly action: "repo.write" | "repo.manage" | "repo.delete"; readonly repo: RepoFacts }
+  | { readonly action: "access.ask" | "access.manage"; readonly repo: RepoFacts }
   | { readonly action: "pull.push"; readonly repo: RepoFacts; readonly authorId: string }
   | { readonly action: "xet.read" | "xet.write"; readonly repo: RepoFacts & Gate & { readonly id: string } }
   | { readonly action: "pull.merge"; readonly repo: RepoFacts }
@@ -143,12 +144,14 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
     case "repo.use":
       return canRead(actor, request.repo) ? passGate(actor, request.repo) : deny("the repository is private");
     case "repo.write":
+    case "access.manage":
       return holds(actor, request.repo.ownerId, "write")
         ? ALLOW
         : deny("writing needs the role write in the owning namespace");
     case "pull.create":
     case "discussion.write":
     case "repo.like":
+    case "access.ask":
       return canRead(actor, request.repo) ? ALLOW : deny("the repository is private");
     case "pull.merge":
       return holds(actor, request.repo.ownerId, "write")
@@ -171,10 +174,11 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
     case "xet.read":
     case "xet.write":
       return deny("only a Xet token opens stored bytes by their hashes");
+    case "repo.manage":
     case "repo.delete":
       return holds(actor, request.repo.ownerId, "admin")
         ? ALLOW
-        : deny("deleting needs the role admin in the owning namespace");
+        : deny("this needs the role admin in the owning namespace");
     case "repo.create":
       return holds(actor, request.ownerId, "write") ? ALLOW : deny("creating needs the role write in that namespace");
     case "collection.read":
@@ -216,7 +220,10 @@ const NEEDED_SCOPE: Record<Action, Scope> = {
   "repo.read": "read",
   "repo.use": "read",
   "repo.write": "write",
+  "repo.manage": "write",
   "repo.delete": "write",
+  "access.ask": "write",
+  "access.manage": "write",
   "pull.create": "write",
   "repo.like": "write",
   "pull.push": "write",

@@ -599,7 +599,11 @@ export const accessRequests = sqliteTable(
     decidedBy: text("decided_by"),
     reason: text(),
   },
-  (t) => [primaryKey({ columns: [t.repoId, t.accountId] }), index("access_requests_account").on(t.accountId)],
+  (t) => [
+    primaryKey({ columns: [t.repoId, t.accountId] }),
+    index("access_requests_account").on(t.accountId),
+    index("access_requests_status").on(t.repoId, t.status, t.createdAt, t.accountId),
+  ],
 );
 
 export const likes = sqliteTable(

@@ -1,8 +1,8 @@
 // The life of a repository: creating it, changing who sees it, deleting it.
 import { eq, sql } from "drizzle-orm";
 import { authorize, type Caller } from "../access/caller";
-import { UNGATED } from "../access/policy";
-import { commitBatch, isUniqueViolation } from "../db/client";
+import { type Gating, UNGATED } from "../access/policy";
+import { commitBatch, isUniqueViolation, type Statement } from "../db/client";
 import { repos } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
@@ -76,26 +76,30 @@ export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repos
   return repo;
 }
 
-export async function setVisibility(caller: Caller, id: RepoId, isPrivate: boolean): Promise<void> {
+export type RepoSettings = { readonly private?: boolean; readonly gated?: Gating | null };
+
+/** Changes who sees the repository, and who may have its files. What is not named stays. */
+export async function changeSettings(caller: Caller, id: RepoId, wanted: RepoSettings): Promise<void> {
   const { platform } = caller;
   const repo = await findRepo(caller, id);
-  authorize(caller, { action: "repo.delete", repo }, targetOf(repo));
+  authorize(caller, { action: "repo.manage", repo }, targetOf(repo));
+  const changed = (type: string, data: Record<string, unknown>): Statement =>
+    eventStatement(
+      platform.db,
+      allowedEvent(platform, caller.actor, { type, ...targetOf(repo), action: "repo.manage", data }),
+    );
   // Before the change, so that no crash lies between: who asks meanwhile only takes the longer way.
   await forgetRepository(platform, id);
   await commitBatch(
     platform.db,
     [],
     [
-      platform.db.update(repos).set({ private: isPrivate, updatedAt: platform.now() }).where(eq(repos.id, repo.id)),
-      eventStatement(
-        platform.db,
-        allowedEvent(platform, caller.actor, {
-          type: "repo.visibility_changed",
-          ...targetOf(repo),
-          action: "repo.delete",
-          data: { private: isPrivate },
-        }),
-      ),
+      platform.db
+        .update(repos)
+        .set({ ...wanted, updatedAt: platform.now() })
+        .where(eq(repos.id, repo.id)),
+      ...(wanted.private === undefined ? [] : [changed("repo.visibility_changed", { private: wanted.private })]),
+      ...(wanted.gated === undefined ? [] : [changed("repo.gating_changed", { gated: wanted.gated })]),
     ],
   );
 }

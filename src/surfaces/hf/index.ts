@@ -1,8 +1,9 @@
 // The Hugging Face Hub API (as huggingface_hub 1.33 to 2.4 and @huggingface/hub 2.17 speak it, November 2026): models and datasets.
-// Not served yet: gating, spaces.
+// Not served yet: spaces.
 import { Hono } from "hono";
 import { HubError } from "../../errors";
 import type { AppEnv } from "../app-env";
+import { accessRequests } from "./access-requests";
 import { avatars } from "./accounts";
 import { collections } from "./collections";
 import { discussionRoutes } from "./discussions";
@@ -23,6 +24,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", identity)
   .route("/", avatars)
   .route("/", collections)
+  .route("/", accessRequests)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)

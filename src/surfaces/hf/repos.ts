@@ -5,7 +5,7 @@ import { authorize, requireUser } from "../../access/caller";
 import { HubError } from "../../errors";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
 import { listFiles } from "../../hub/files";
-import { createRepo, deleteRepo, setVisibility } from "../../hub/lifecycle";
+import { changeSettings, createRepo, deleteRepo } from "../../hub/lifecycle";
 import {
   findRepo,
   findSnapshot,
@@ -158,7 +158,11 @@ async function listing(c: Ctx, type: RepoType) {
   return c.json(repos.slice(0, limit).map((repo) => infoOf(repo, repo.sha, expand)));
 }
 
-const Settings = z.object({ private: z.boolean().nullish(), visibility: z.enum(["public", "private"]).nullish() });
+const Settings = z.strictObject({
+  private: z.boolean().nullish(),
+  visibility: z.enum(["public", "private"]).nullish(),
+  gated: z.union([z.enum(["auto", "manual"]), z.literal(false)], 'must be "auto", "manual" or false').nullish(),
+});
 
 export const repos = new Hono<AppEnv>()
   .post("/api/repos/create", async (c) => {
@@ -192,10 +196,12 @@ for (const [segment, type] of Object.entries(API_TYPES)) {
     throw new HubError("repo_not_found");
   });
   repos.put(`${one}/settings`, async (c) => {
-    const body = await jsonBody(c, Settings);
-    const isPrivate =
-      body.visibility === undefined || body.visibility === null ? body.private : body.visibility === "private";
-    if (typeof isPrivate === "boolean") await setVisibility(callerOf(c), repoIdOf(c, type), isPrivate);
+    const { visibility, gated, ...body } = await jsonBody(c, Settings);
+    const isPrivate = visibility == null ? body.private : visibility === "private";
+    await changeSettings(callerOf(c), repoIdOf(c, type), {
+      ...(isPrivate == null ? {} : { private: isPrivate }),
+      ...(gated == null ? {} : { gated: gated === false ? null : gated }),
+    });
     return c.json({});
   });
   repos.get(`${one}/auth-check`, async (c) => authCheck(c, type, false));

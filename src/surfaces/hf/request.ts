@@ -101,6 +101,18 @@ export async function readJson(c: Ctx): Promise<unknown> {
   }
 }
 
+/** What a form holds; files in it count as nothing. @throws invalid_request */
+export async function formBody(c: Ctx): Promise<[string, string][]> {
+  const bytes = await readAll(c.req.raw.body, MAX_JSON_BYTES);
+  const headers = { "content-type": c.req.header("content-type") ?? "" };
+  try {
+    const form = await new Response(bytes, { headers }).formData();
+    return [...form].flatMap(([name, value]): [string, string][] => (typeof value === "string" ? [[name, value]] : []));
+  } catch {
+    throw new HubError("invalid_request", { problem: "The body is not the form that its Content-Type says" });
+  }
+}
+
 /** @throws invalid_field naming the first field that is wrong, below `at` */
 export function checked<T>(schema: z.ZodType<T>, value: unknown, at = ""): T {
   const result = schema.safeParse(value);

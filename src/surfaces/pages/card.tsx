@@ -9,11 +9,13 @@ import { type Overview, readOverview } from "../../hub/overview";
 import { findSnapshot, repoName } from "../../hub/repositories";
 import { dtypeShares, readTensors, type Tensors } from "../../hub/tensors";
 import { parseRevision, type RepoType } from "../../ids";
+import { isOpen } from "../../store/scopes";
 import { type Ctx, callerOf, originOf, repoIdOf } from "../hf/request";
 import { blobAddress, cardAddress, evaluationsAddress, linkOf, resolveAddress, treeAddress } from "./address";
 import { scaleOf, Whisker } from "./charts/whisker";
 import { readShownText } from "./file-text";
 import { type FrontMatter, FrontMatterTable, Tags } from "./front-matter";
+import { Gate } from "./gate";
 import { answer, Time } from "./layout";
 import { LineageLists } from "./lineage";
 import { renderCard } from "./markdown";
@@ -93,6 +95,7 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
             )}
           </div>
           <div class="side">
+            <Gate repo={repo} origin={origin} readme={text} />
             {weights === null ? null : (
               <WeightsSummary file={weights} tensors={tensors} href={blobAddress(link, revision, WEIGHTS)} />
             )}
@@ -108,7 +111,7 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
               revision={revision}
               origin={origin}
               file={(weights ?? config ?? task ?? readme)?.path ?? README}
-              isPrivate={repo.private}
+              needsToken={!isOpen(repo)}
             />
           </div>
         </div>

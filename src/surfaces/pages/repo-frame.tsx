@@ -37,6 +37,7 @@ export function RepoFrame({ repo, revision, tab, children }: FrameProps) {
         </h1>
         <span class="badge">{typeName[repo.type]}</span>
         {repo.private ? <span class="badge on">Private</span> : null}
+        {repo.gated === null ? null : <span class="badge on">Gated</span>}
       </div>
       <nav class="tabs" aria-label={typeName[repo.type]}>
         {tabs.map(([name, text, href]) => (

@@ -23,7 +23,7 @@ export type UseItProps = {
   readonly origin: string;
   /** A file of the repository, for the commands that fetch one. */
   readonly file: string;
-  readonly isPrivate: boolean;
+  readonly needsToken: boolean;
 };
 
 const LIBRARIES = [
@@ -45,9 +45,9 @@ export function UseIt(props: UseItProps) {
           </pre>
         </details>
       ))}
-      {props.isPrivate ? (
+      {props.needsToken ? (
         <p class="soft small">
-          Private: set <code>HF_TOKEN</code> to a token that may read it.
+          Not open to all: set <code>HF_TOKEN</code> to a token that may read it.
         </p>
       ) : null}
     </section>
@@ -79,7 +79,7 @@ function javaScriptText({ repo, revision, origin, file }: UseItProps): string {
   return `import { downloadFile } from "@huggingface/hub";\n\nconst blob = await downloadFile({\n  repo: { type: ${quoted(repo.type)}, name: ${quoted(repo.name)} },\n  path: ${quoted(file)},${at}\n  hubUrl: ${quoted(origin)},\n});`;
 }
 
-function curlText({ repo, revision, origin, file, isPrivate }: UseItProps): string {
-  const token = isPrivate ? ` -H "Authorization: Bearer $HF_TOKEN"` : "";
+function curlText({ repo, revision, origin, file, needsToken }: UseItProps): string {
+  const token = needsToken ? ` -H "Authorization: Bearer $HF_TOKEN"` : "";
   return `curl -LO${token} \\\n  ${shellWord(origin + resolveAddress(repo, revision, file))}`;
 }

@@ -164,6 +164,10 @@ const TABLE: [string, Request, Name[]][] = [
     { action: "discussion.steer", repo: closed, authorId: "stranger" },
     WRITERS,
   ],
+  ["ask for access to a repository", { action: "access.ask", repo: gated }, canWriteToken(SIGNED_IN)],
+  ["ask for access to a private repository", { action: "access.ask", repo: closed }, canWriteToken(MEMBERS)],
+  ["let people at the files of a repository", { action: "access.manage", repo: gated }, WRITERS],
+  ["change the settings of a repository", { action: "repo.manage", repo: open }, MANAGERS],
   ["delete a repository", { action: "repo.delete", repo: open }, MANAGERS],
   [
     "read a public repository's stored bytes by hash",

@@ -10,7 +10,7 @@ import { HubError } from "../../../src/errors";
 import { xetHashOf } from "../../../src/formats/xet/hash";
 import { collectStep } from "../../../src/hub/collect";
 import { commit, lfsEntry, linkable, storeFiles } from "../../../src/hub/commits";
-import { createRepo, deleteRepo, setVisibility } from "../../../src/hub/lifecycle";
+import { changeSettings, createRepo, deleteRepo } from "../../../src/hub/lifecycle";
 import { createRef, deleteRef } from "../../../src/hub/refs";
 import { findFile, findSnapshot, type Repository } from "../../../src/hub/repositories";
 import { scopesOf } from "../../../src/hub/scopes";
@@ -419,7 +419,7 @@ class Model {
   async #visibility(): Promise<void> {
     const model = this.#pick(this.repos);
     if (model === undefined) return;
-    await setVisibility(this.#caller(model.owner, this.#real), model.repo, !model.private);
+    await changeSettings(this.#caller(model.owner, this.#real), model.repo, { private: !model.private });
     model.private = !model.private;
   }
 
