@@ -63,6 +63,7 @@ const ERRORS = {
   output_invalid: [422, "The result can't be published: {problem}"],
   invalid_ref: [400, "Invalid reference for a {kind}: {name}"],
   protected_ref: [400, "Cannot delete {ref}"],
+  push_refused: [422, "{problem}"],
   content_missing: [
     422,
     "{field}: no bytes with SHA-256 {sha256} were uploaded to this repository, and none that you can read holds them",
@@ -88,6 +89,7 @@ const ERRORS = {
     409,
     "{path}: the stored bytes do not have the SHA-256 they were published under. Upload the file again.",
   ],
+  locks_unsupported: [501, "This hub does not lock files: set lfs.locksverify to false if git-lfs asks for it."],
   content_damaged: [500, "Stored bytes are missing or damaged"],
   internal: [500, "Something failed on our side; the request id finds it in the log."],
 } as const satisfies Record<string, readonly [number, string]>;

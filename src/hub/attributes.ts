@@ -12,7 +12,7 @@ export const DEFAULT_ATTRIBUTES = `${LFS_PATTERNS.split(" ")
   .join("\n")}\n`;
 
 /** Text up to this size may stay in git. Bytes. */
-const MAX_REGULAR_BYTES = 10 * 1024 * 1024;
+export const MAX_REGULAR_BYTES = 10 * 1024 * 1024;
 
 export type Attributes = readonly { readonly rule: PatternRule; readonly lfs: boolean }[];
 
@@ -35,7 +35,8 @@ export function uploadMode(attributes: Attributes, path: string, size: number, s
   return isLfsTracked(attributes, path) || size > MAX_REGULAR_BYTES || isBinary(sample, size) ? "lfs" : "regular";
 }
 
-function isBinary(sample: Uint8Array, size: number): boolean {
+/** `sample`: the first bytes of a file of `size` bytes. */
+export function isBinary(sample: Uint8Array, size: number): boolean {
   if (sample.includes(0)) return true;
   try {
     // A sample that is not the whole file may end inside a character: `stream` lets the last one be incomplete.

@@ -115,12 +115,7 @@ export async function prepareCommit(
         holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${request.ref}) is ${head.target}`,
         otherwise: () => new HubError("ref_moved"),
       },
-      {
-        holds: sql`not exists (select 1 from json_each(${asJson(files.map(({ sha256, holding }) => [sha256, holding.fileId]))}) j
-          where not case when j.value ->> 1 is null then exists (select 1 from contents where sha256 = j.value ->> 0)
-            else exists (select 1 from xet_files where id = j.value ->> 1 and state = 'registered') end)`,
-        otherwise: () => new HubError("content_damaged"),
-      },
+      filesStored(files),
       ...push.guards,
     ],
     statements: [
@@ -141,6 +136,17 @@ export async function prepareCommit(
     ],
   };
 }
+
+/** What a commit needs to know of a file's bytes. */
+export type LinkedFile = Pick<NewFile, "sha256" | "lfs" | "holding">;
+
+/** Beside `linkContents`: the bytes are still there. */
+export const filesStored = (files: readonly LinkedFile[]): Guard => ({
+  holds: sql`not exists (select 1 from json_each(${asJson(files.map(({ sha256, holding }) => [sha256, holding.fileId]))}) j
+    where not case when j.value ->> 1 is null then exists (select 1 from contents where sha256 = j.value ->> 0)
+      else exists (select 1 from xet_files where id = j.value ->> 1 and state = 'registered') end)`,
+  otherwise: () => new HubError("content_damaged"),
+});
 
 const HeadRow = z.object({
   commit_id: hexId.nullable(),
@@ -206,7 +212,7 @@ async function loadHead(db: Db, repoId: string, request: CommitRequest) {
   return { commit, target: first?.ref === request.ref ? commit : null, tree: first?.tree ?? null, entries };
 }
 
-function treeStatements(repoId: string, rows: readonly TreeRow[]): Statement[] {
+export function treeStatements(repoId: string, rows: readonly TreeRow[]): Statement[] {
   return chunks(rows).map(
     (chunk) => sql`insert or ignore into tree_entries (repo_id, tree, name, kind, id, sha256, size, lfs, mode)
       select ${repoId}, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7 from json_each(${asJson(
@@ -220,7 +226,7 @@ function treeStatements(repoId: string, rows: readonly TreeRow[]): Statement[] {
 }
 
 /** Makes the repository a holder of the bytes: from here on its readers may use them. Large files are queued for ingestion. */
-function linkContents(repoId: string, files: readonly NewFile[], now: number): Statement[] {
+export function linkContents(repoId: string, files: readonly LinkedFile[], now: number): Statement[] {
   const segmented = files.filter((file) => file.lfs && file.holding.fileId === null).map((file) => file.sha256);
   return [
     ...chunks(files).flatMap((chunk) => {
@@ -274,7 +280,7 @@ function commitRows(db: Db, repo: Pick<Repository, "id">, made: GitCommit, ref: 
     db
       .insert(refs)
       .values({ repoId: repo.id, name: ref, target: id, updatedAt: now })
-      .onConflictDoUpdate({ target: [refs.repoId, refs.name], set: { target: id, updatedAt: now } }),
+      .onConflictDoUpdate({ target: [refs.repoId, refs.name], set: { target: id, tagObject: null, updatedAt: now } }),
     db.update(repos).set({ updatedAt: now }).where(eq(repos.id, repo.id)),
   ];
 }

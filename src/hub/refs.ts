@@ -91,7 +91,10 @@ function moveStatements(
         : db
             .insert(refs)
             .values({ repoId: repo.id, name, target: to, updatedAt: platform.now() })
-            .onConflictDoUpdate({ target: [refs.repoId, refs.name], set: { target: to, updatedAt: platform.now() } }),
+            .onConflictDoUpdate({
+              target: [refs.repoId, refs.name],
+              set: { target: to, tagObject: null, updatedAt: platform.now() },
+            }),
       eventStatement(db, event),
     ],
   };

@@ -11,6 +11,9 @@ export const newBlobKey = (sha256: Sha256): string => `blobs/${sha256.slice(0, 2
 export const newPartKey = (uploadId: string, number: number): string =>
   `uploads/${uploadId}/${String(number).padStart(5, "0")}-${nonce()}`;
 
+/** A piece of a body that is read more than once, until its request has ended. */
+export const newSpoolKey = (): string => `spool/${nonce()}`;
+
 export const XORBS_PREFIX = "xorbs/";
 
 /** All copies of one xorb in one scope, of which at most one has a row. */

@@ -81,6 +81,10 @@ export function decodeTree(bytes: Uint8Array): TreeEntry[] {
       "git.tree_mode",
       "has a mode that is not text",
     );
+    if (mode === "160000")
+      throw new FormatError("git.submodule", "has a submodule, which is the content of another repository", {
+        fix: "commit its files, or leave it out",
+      });
     if (!isTreeMode(mode)) throw new FormatError("git.tree_mode", `has an entry of the unknown mode ${quote(mode)}`);
     const raw = bytes.subarray(space + 1, end);
     const name = decodeUtf8(raw, "git.tree_name", "has an entry whose name is not UTF-8");

@@ -5,13 +5,17 @@ import { findRepo, type Repository } from "../../hub/repositories";
 import { parseRepoId, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { type Ctx, callerOf, WEB_PREFIX } from "../hf/request";
+import { advertiseReceive, receivePack } from "./receive";
 import { advertiseUpload, uploadPack } from "./upload-pack";
 
 /** Given the repository, which the caller may see. */
 type Service = (c: Ctx, repo: Repository) => Promise<Response>;
 
 /** What `GET …/info/refs?service=` can ask for. */
-const ADVERTISEMENTS: Readonly<Record<string, Service>> = { "git-upload-pack": advertiseUpload };
+const ADVERTISEMENTS: Readonly<Record<string, Service>> = {
+  "git-upload-pack": advertiseUpload,
+  "git-receive-pack": advertiseReceive,
+};
 
 /** git addresses may end in `.git`, which is no part of the name. */
 function repoOf(c: Ctx, type: RepoType): Promise<Repository> {
@@ -28,5 +32,6 @@ for (const type of ["model", "dataset"] as const) {
       throw new HubError("invalid_request", { problem: "This hub speaks git's smart HTTP protocol only: update git." });
     return advertise(c, await repoOf(c, type));
   });
+  git.post(`${at}/git-receive-pack`, async (c) => receivePack(c, await repoOf(c, type)));
   git.post(`${at}/git-upload-pack`, async (c) => uploadPack(c, await repoOf(c, type)));
 }

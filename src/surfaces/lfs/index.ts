@@ -144,6 +144,11 @@ for (const type of ["model", "dataset"] as const) {
   lfs.post(`${at}/objects/batch`, (c) => batch(c, type));
   lfs.post(`${at}/verify`, (c) => verify(c, type));
   lfs.get(`${at}/objects/:oid`, (c) => download(c, type));
+  // git-lfs asks for locks before each push, and leaves it at this status without a word.
+  for (const path of ["/locks", "/locks/verify", "/locks/:id/unlock"])
+    lfs.all(`${at}${path}`, () => {
+      throw new HubError("locks_unsupported");
+    });
 }
 
 async function download(c: Ctx, type: RepoType): Promise<Response> {
