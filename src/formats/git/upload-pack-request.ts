@@ -54,12 +54,12 @@ export type Command =
 const MAX_ARGUMENT_BYTES = 4096;
 
 const refuse = (problem: string): never => {
-  throw new FormatError("git.request", problem);
+  throw new FormatError("git.request", `the request ${problem}`);
 };
 
 function argumentText(bytes: Uint8Array): string {
   if (bytes.length > MAX_ARGUMENT_BYTES) refuse(`holds a line of ${bytes.length} bytes`);
-  return decodeUtf8(bytes, "git.request", "holds a line that is not UTF-8").replace(/\n$/, "");
+  return decodeUtf8(bytes, "git.request", "the request holds a line that is not UTF-8").replace(/\n$/, "");
 }
 
 type Line = { readonly kind: "data"; readonly text: string } | { readonly kind: "flush" | "delim" | "end" };
@@ -210,5 +210,41 @@ function lsRefsRequest(args: readonly string[]): LsRefsRequest {
     peel: args.includes("peel"),
     unborn: args.includes("unborn"),
     prefixes,
+  };
+}
+
+/** A request of the versions before, with what the client said it can do. */
+export type PlainRequest = {
+  readonly request: FetchRequest;
+  /** Whether each commit in common is told, and when enough is known. */
+  readonly detailed: boolean;
+  /** Whether the pack may follow as soon as enough is known. */
+  readonly noDone: boolean;
+  /** How the pack is framed. */
+  readonly band: "none" | "small" | "large";
+};
+
+/** Wants, with the capabilities behind the first of them, to a flush; then haves, with flushes between. Null: nothing is wanted. */
+export function parsePlainRequest(body: Uint8Array): PlainRequest | null {
+  const lines = readLines(body);
+  const [first] = lines;
+  if (first === undefined || first.kind === "flush") return null;
+  if (first.kind !== "data") return refuse("starts with no want");
+  const [, want = "", rest = ""] = /^(want [0-9a-f]{40})[ \0]?(.*)$/.exec(first.text) ?? [];
+  if (want === "") return refuse("starts with no want");
+  const capabilities = new Set(rest.split(/[ \0]/));
+  const reader = new FetchReader();
+  for (const name of capabilities) if (FLAGS.has(name) && name !== "done") reader.flags.add(name);
+  reader.read(want);
+  for (const line of lines.slice(1)) {
+    if (line.kind === "data") reader.read(line.text);
+    else if (line.kind !== "flush") return refuse("holds a line of protocol v2");
+  }
+  const band = capabilities.has("side-band-64k") ? "large" : capabilities.has("side-band") ? "small" : "none";
+  return {
+    request: reader.finish(),
+    detailed: capabilities.has("multi_ack_detailed"),
+    noDone: capabilities.has("no-done"),
+    band,
   };
 }

@@ -146,7 +146,8 @@ export class Fetch {
       const ref = refs.find((one) =>
         [name, `refs/tags/${name}`, `refs/heads/${name}`, `refs/${name}`].includes(one.name),
       );
-      if (ref === undefined) throw new FormatError("git.request", `names an unknown ref to stop at: ${name}`);
+      if (ref === undefined)
+        throw new FormatError("git.request", `the request names an unknown ref to stop at: ${name.slice(0, 100)}`);
       return ref.peeled ?? ref.id;
     });
     return this.#graph.find(targets);

@@ -83,7 +83,7 @@ async function extentSince(
       : new Set((await selectCommits(graph, wants, not, { before: new Set(), after: new Set() })).commits);
   const isIn = (commit: number): boolean => graph.dateOf(commit) >= since && (allowed === null || allowed.has(commit));
   const included = new Set(wants.filter(isIn));
-  if (included.size === 0) throw new FormatError("git.request", "selects no commits for a shallow history");
+  if (included.size === 0) throw new FormatError("git.request", "no commits selected for shallow requests");
   const border = new Set<number>();
   // A set gives what is added while it is walked, too.
   for (const commit of included) {

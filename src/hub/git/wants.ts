@@ -35,7 +35,7 @@ export async function resolveWants(db: Db, repoId: string, ids: readonly GitId[]
         end as kind from json_each(${asJson(ids.slice(at, at + IDS_PER_QUERY))}) j`,
     );
     for (const { id, kind } of rows) {
-      if (kind === null) throw new FormatError("git.not_our_ref", `wants what is not our ref ${id}`);
+      if (kind === null) throw new FormatError("git.not_our_ref", `not our ref ${id}`);
       wanted[kind].push(id);
     }
   }

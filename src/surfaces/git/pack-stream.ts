@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import type { Caller } from "../../access/caller";
 import { packHeader } from "../../formats/git/pack-entry";
 import { FLUSH_PKT } from "../../formats/git/pkt-line";
-import { SideBand } from "../../formats/git/side-band";
+import { SideBand, SMALL_BAND } from "../../formats/git/side-band";
+import type { PlainRequest } from "../../formats/git/upload-pack-request";
 import { noteDownload } from "../../hub/downloads";
 import { objectCount, type PackContents } from "../../hub/git/fetch";
 import { writeObjects } from "../../hub/git/pack-objects";
@@ -14,6 +15,7 @@ export type PackOptions = {
   /** What comes before the pack, as it is. */
   readonly head: Uint8Array;
   readonly noProgress: boolean;
+  readonly band: PlainRequest["band"];
 };
 
 /** The answer's body. What fails on the way is told in the error band, and the pack has no end. */
@@ -21,14 +23,16 @@ export function packStream(
   caller: Caller,
   repo: Repository,
   contents: PackContents,
-  { head, noProgress }: PackOptions,
+  { head, noProgress, band: kind }: PackOptions,
 ): ReadableStream<Uint8Array> {
   const { platform } = caller;
   const { readable, writable } = new IdentityTransformStream();
   const writer = writable.getWriter();
-  const band = new SideBand((bytes) => writer.write(bytes));
+  const band =
+    kind === "none" ? null : new SideBand((bytes) => writer.write(bytes), kind === "small" ? SMALL_BAND : undefined);
+  const pack = (bytes: Uint8Array): Promise<void> => (band === null ? writer.write(bytes) : band.pack(bytes));
   const say = async (text: string): Promise<void> => {
-    if (!noProgress) await band.progress(text);
+    if (!noProgress) await band?.progress(text);
   };
   const send = async (): Promise<void> => {
     await writer.write(head);
@@ -37,14 +41,16 @@ export function packStream(
     const hash = createHash("sha1");
     const put = (bytes: Uint8Array): Promise<void> => {
       hash.update(bytes);
-      return band.pack(bytes);
+      return pack(bytes);
     };
     await put(packHeader(count));
     await writeObjects(platform, repo.id, contents, put);
-    await band.pack(hash.digest());
+    await pack(hash.digest());
     await say(`Total ${count} (delta 0), reused 0 (delta 0)\n`);
-    await band.flush();
-    await writer.write(FLUSH_PKT);
+    if (band !== null) {
+      await band.flush();
+      await writer.write(FLUSH_PKT);
+    }
     await writer.close();
   };
   const [commit] = contents.commits;
@@ -53,7 +59,7 @@ export function packStream(
   platform.defer(
     send().catch(async (error: unknown) => {
       // A client that went away is no failure of ours, and can't be told.
-      await band.fail(asHubError(error, platform.requestId).message).catch(() => undefined);
+      await band?.fail(asHubError(error, platform.requestId).message).catch(() => undefined);
       await writer.abort(error).catch(() => undefined);
     }),
   );
