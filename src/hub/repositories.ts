@@ -1,4 +1,4 @@
-// Repositories: finding one, at a revision or down to a file of it, and listing them.
+// Repositories: finding one, at a revision or down to a file of it.
 import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, authorizeSight, type Caller, may } from "../access/caller";
@@ -292,36 +292,6 @@ export async function findFile(
   if (sha256 === null || size === null || content === null) throw new HubError("content_damaged");
   const { source, holding } = usable(content, path);
   return { snapshot, path, id: row.id, sha256, size, lfs: row.lfs === 1, source, holding };
-}
-
-export type RepoQuery = {
-  readonly type: RepoType;
-  readonly search?: string;
-  readonly author?: string;
-  readonly before?: { readonly updatedAt: number; readonly id: string };
-  readonly limit: number;
-};
-
-/** Repositories the caller may see, last changed first. The query preselects by namespace, the policy decides. */
-export async function listRepos(caller: Caller, query: RepoQuery): Promise<(Repository & { sha: GitId | null })[]> {
-  const conditions: SQL[] = [sql`r.type = ${query.type}`];
-  if (query.search !== undefined)
-    conditions.push(sql`instr(lower(o.name || '/' || r.name), ${query.search.toLowerCase()}) > 0`);
-  if (query.author !== undefined) conditions.push(sql`o.name_key = ${query.author.toLowerCase()}`);
-  if (query.before !== undefined)
-    conditions.push(sql`(r.updated_at, r.id) < (${query.before.updatedAt}, ${query.before.id})`);
-  if (caller.actor.kind !== "user" || !caller.actor.isAdmin)
-    conditions.push(sql`(r.private = 0 or r.owner_id in (${ownersOf(caller)}))`);
-  const rows = await queryRows(
-    caller.platform.db,
-    RepoRow.extend({ commit_id: gitIdColumn.nullable() }),
-    sql`select ${selectRepo(askerOf(caller))}, (select target from refs where repo_id = r.id and name = ${MAIN}) as commit_id
-      from repos r join accounts o on o.id = r.owner_id where ${sql.join(conditions, sql` and `)}
-      order by r.updated_at desc, r.id desc limit ${query.limit}`,
-  );
-  return rows
-    .map((row) => ({ ...repoOf(row), sha: row.commit_id }))
-    .filter((repo) => may(caller, { action: "repo.read", repo }));
 }
 
 /** Namespaces whose private repositories the caller may be able to read: narrows a query, decides nothing. */

@@ -50,3 +50,38 @@ const digest = (text: string): Buffer => createHash("sha256").update(text).diges
 
 /** Whether two secrets are the same, in a time that tells nothing of either. */
 export const sameSecret = (a: string, b: string): boolean => timingSafeEqual(digest(a), digest(b));
+
+const sealingKeys = new Map<string, Promise<CryptoKey>>();
+const NONCE_BYTES = 12;
+
+function sealingKeyOf(secret: string): Promise<CryptoKey> {
+  let key = sealingKeys.get(secret);
+  if (key === undefined) {
+    key = sign(secret, "sealing").then((mac) =>
+      crypto.subtle.importKey("raw", Buffer.from(mac, "base64url"), "AES-GCM", false, ["encrypt", "decrypt"]),
+    );
+    sealingKeys.set(secret, key);
+  }
+  return key;
+}
+
+/** A text for someone who must neither read nor change it, and will send it back; it opens with the same `context` only. */
+export async function seal(secret: string, context: string, text: string): Promise<string> {
+  const iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
+  const algorithm = { name: "AES-GCM", iv, additionalData: encoder.encode(context) };
+  const sealed = await crypto.subtle.encrypt(algorithm, await sealingKeyOf(secret), encoder.encode(text));
+  return Buffer.concat([iv, new Uint8Array(sealed)]).toString("base64url");
+}
+
+/** Null for what was not sealed here, or in another context. */
+export async function unseal(secret: string, context: string, sealed: string): Promise<string | null> {
+  const bytes = Buffer.from(sealed, "base64url");
+  const iv = bytes.subarray(0, NONCE_BYTES);
+  const algorithm = { name: "AES-GCM", iv, additionalData: encoder.encode(context) };
+  try {
+    const text = await crypto.subtle.decrypt(algorithm, await sealingKeyOf(secret), bytes.subarray(NONCE_BYTES));
+    return new TextDecoder().decode(text);
+  } catch {
+    return null;
+  }
+}

@@ -1,6 +1,7 @@
 // Counts what is asked of D1 and R2, and sees what is put into the edge's cache.
 import { env } from "cloudflare:workers";
 import { vi } from "vitest";
+import * as z from "zod";
 
 export type RoundTrips = { readonly d1: number; readonly r2: number };
 
@@ -34,5 +35,23 @@ export async function cachePuts(work: () => Promise<unknown>): Promise<string[]>
     return spy.mock.calls.map(([key]) => String(key instanceof Request ? key.url : key));
   } finally {
     spy.mockRestore();
+  }
+}
+
+const Meta = z.object({ meta: z.object({ rows_read: z.number() }) });
+const Metas = z.union([Meta.transform((one) => [one]), z.array(Meta)]);
+
+/** Rows that D1 read until the work is done, as it counts them itself. */
+export async function countRowsRead<T>(work: () => Promise<T>): Promise<{ readonly read: number; readonly result: T }> {
+  const spies = [vi.spyOn(STATEMENT, "all"), vi.spyOn(STATEMENT, "run"), vi.spyOn(SESSION, "batch")];
+  try {
+    const result = await work();
+    let read = 0;
+    for (const { mock } of spies)
+      for (const { value } of mock.results)
+        read += Metas.parse(await value).reduce((sum, { meta }) => sum + meta.rows_read, 0);
+    return { read, result };
+  } finally {
+    for (const spy of spies) spy.mockRestore();
   }
 }

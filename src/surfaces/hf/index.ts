@@ -9,6 +9,7 @@ import { collections } from "./collections";
 import { discussionRoutes } from "./discussions";
 import { identity } from "./identity";
 import { likes } from "./likes";
+import { listings } from "./listing";
 import { refRoutes } from "./refs";
 import { repos } from "./repos";
 import { downloads } from "./resolve";
@@ -31,6 +32,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", discussionRoutes)
   .route("/", xetTokens)
   .route("/", likes)
+  .route("/", listings)
   .route("/", repos)
   .route("/", downloads)
   // Ids of one segment are the ecosystem's oldest models: here they name nothing, whatever is asked of them.

@@ -6,15 +6,8 @@ import { HubError } from "../../errors";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
 import { listFiles } from "../../hub/files";
 import { changeSettings, createRepo, deleteRepo } from "../../hub/lifecycle";
-import {
-  findRepo,
-  findSnapshot,
-  listRepos,
-  type Repository,
-  repoName,
-  type Snapshot,
-  targetOf,
-} from "../../hub/repositories";
+import type { Popularity } from "../../hub/listing";
+import { findRepo, findSnapshot, type Repository, repoName, type Snapshot, targetOf } from "../../hub/repositories";
 import { parseFilePath, parseRepoId, parseRevision, type RepoType, type Revision } from "../../ids";
 import { decodeBase64 } from "../../streams/base64";
 import type { AppEnv } from "../app-env";
@@ -22,12 +15,8 @@ import {
   API_TYPES,
   type Ctx,
   callerOf,
-  decodeCursor,
-  encodeCursor,
   flag,
   jsonBody,
-  limitOf,
-  linkNext,
   list,
   originOf,
   repoIdOf,
@@ -35,7 +24,6 @@ import {
   WEB_PREFIX,
 } from "./request";
 
-const PAGE = 100;
 /** A repository's info names its files up to this many; the tree call pages through any number. */
 const MAX_SIBLINGS = 20_000;
 
@@ -72,7 +60,7 @@ const EXPANDABLE = new Set(
   ),
 );
 
-function expandOf(c: Ctx): Set<string> | null {
+export function expandOf(c: Ctx): Set<string> | null {
   const wanted = list(c, "expand");
   if (wanted.length === 0) return null;
   if (!wanted.every((one) => EXPANDABLE.has(one)))
@@ -80,7 +68,7 @@ function expandOf(c: Ctx): Set<string> | null {
   return new Set(wanted);
 }
 
-function infoOf(repo: Repository, sha: string | null, expand: Set<string> | null) {
+export function infoOf(repo: Repository, sha: string | null, expand: Set<string> | null, popularity?: Popularity) {
   const info: Record<string, unknown> = {
     author: repo.owner,
     ...(sha === null ? {} : { sha }),
@@ -90,6 +78,14 @@ function infoOf(repo: Repository, sha: string | null, expand: Set<string> | null
     gated: repo.gated ?? false,
     disabled: false,
     xetEnabled: false,
+    ...(popularity === undefined
+      ? {}
+      : {
+          likes: popularity.likes,
+          downloads: popularity.downloads,
+          downloadsAllTime: popularity.downloadsAllTime,
+          trendingScore: popularity.trending,
+        }),
   };
   const chosen = expand === null ? info : Object.fromEntries(Object.entries(info).filter(([key]) => expand.has(key)));
   const id = repoName(repo);
@@ -114,48 +110,6 @@ async function siblings(c: Ctx, snapshot: Snapshot) {
       ? { lfs: { size: file.size, sha256: file.sha256, pointerSize: encodeLfsPointer(file).length } }
       : {}),
   }));
-}
-
-const Cursor = z.object({ updatedAt: z.number(), id: z.string() });
-
-/** A filter that is not understood must not look as if it had been applied. */
-const UNSERVED_FILTERS = [
-  "filter",
-  "pipeline_tag",
-  "apps",
-  "gated",
-  "inference",
-  "inference_provider",
-  "num_parameters",
-];
-
-function refuseUnserved(c: Ctx): void {
-  const sent = UNSERVED_FILTERS.find((name) => list(c, name).length > 0);
-  if (sent !== undefined)
-    throw new HubError("invalid_request", { problem: `${sent}: is not served yet: list by author and search` });
-  const sort = c.req.query("sort");
-  if (sort !== undefined && sort !== "lastModified")
-    throw new HubError("invalid_request", { problem: "sort: must be lastModified, the only order served yet" });
-}
-
-async function listing(c: Ctx, type: RepoType) {
-  refuseUnserved(c);
-  const expand = expandOf(c);
-  const limit = limitOf(c, PAGE);
-  const cursor = c.req.query("cursor");
-  const search = c.req.query("search");
-  const author = c.req.query("author");
-  const repos = await listRepos(callerOf(c), {
-    type,
-    limit: limit + 1,
-    ...(search === undefined ? {} : { search }),
-    ...(author === undefined ? {} : { author }),
-    ...(cursor === undefined ? {} : { before: decodeCursor(Cursor, cursor) }),
-  });
-  const last = repos[limit - 1];
-  if (repos.length > limit && last !== undefined)
-    linkNext(c, { cursor: encodeCursor({ updatedAt: last.updatedAt, id: last.id }) });
-  return c.json(repos.slice(0, limit).map((repo) => infoOf(repo, repo.sha, expand)));
 }
 
 const Settings = z.strictObject({
@@ -188,7 +142,6 @@ export const repos = new Hono<AppEnv>()
 for (const [segment, type] of Object.entries(API_TYPES)) {
   const at = `/api/${segment}`;
   const one = `${at}/:owner/:name`;
-  repos.get(at, (c) => listing(c, type));
   repos.get(one, (c) => repoInfo(c, type, parseRevision("HEAD")));
   repos.get(`${one}/revision/*`, (c) => repoInfo(c, type, revisionAndPath(c).revision));
   // A single segment is an id of the ecosystem's hub; here it names nothing, which is no router's 404.

@@ -76,9 +76,9 @@ export function list(c: Ctx, name: string): string[] {
     .filter((one) => one !== "");
 }
 
-export function limitOf(c: Ctx, most: number): number {
+export function limitOf(c: Ctx, most: number, unasked = most): number {
   const text = c.req.query("limit");
-  if (text === undefined) return most;
+  if (text === undefined) return unasked;
   const limit = Number(text);
   if (!Number.isInteger(limit) || limit < 1)
     throw new HubError("invalid_field", { field: "limit", problem: "must be a whole number from 1" });

@@ -1,5 +1,7 @@
 // The first page: what the hub is, what is newest on it, and how any client reaches it.
-import { listRepos, type Repository } from "../../hub/repositories";
+import { listRepos } from "../../hub/listing";
+import type { Repository } from "../../hub/repositories";
+import type { RepoType } from "../../ids";
 import { type Ctx, callerOf, originOf } from "../hf/request";
 import { cardAddress, linkOf } from "./address";
 import { answer, Time } from "./layout";
@@ -20,10 +22,17 @@ const EVALUATE = { kind: "evaluate", model: "ada/merged", dataset: "ada/digits",
 
 export async function home(c: Ctx): Promise<Response> {
   const caller = callerOf(c);
-  const [models, datasets] = await Promise.all([
-    listRepos(caller, { type: "model", limit: NEWEST }),
-    listRepos(caller, { type: "dataset", limit: NEWEST }),
-  ]);
+  const newest = async (type: RepoType): Promise<Repository[]> => {
+    const { repos } = await listRepos(caller, {
+      type,
+      filters: [],
+      order: "lastModified",
+      ascending: false,
+      limit: NEWEST,
+    });
+    return repos.map(({ repo }) => repo);
+  };
+  const [models, datasets] = await Promise.all([newest("model"), newest("dataset")]);
   const origin = originOf(c);
   return answer(c, {
     title: "OWM Hub",
