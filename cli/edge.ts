@@ -42,6 +42,7 @@ const configShape = z.object({
 });
 const workerOptionsShape = z.looseObject({
   bindings: z.record(z.string(), z.json()).default({}),
+  serviceBindings: z.record(z.string(), z.any()).default({}),
   d1Databases: z.record(z.string(), z.object({ id: z.string() })).default({}),
 });
 
@@ -127,6 +128,10 @@ async function serve({ config: configPath, bundle, persist, port, bindings }: Ed
     modules: workerModules(bundle, config.main),
     modulesRoot: bundle,
     bindings: { ...options.bindings, ...bindings },
+    serviceBindings: {
+      ...options.serviceBindings,
+      PUBLIC_NETWORK: { network: { allow: ["public"], tlsOptions: { trustBrowserCas: true } } },
+    },
     // Requests reach the Worker itself: Miniflare's own front door would cost more time than a small request takes, alter
     // headers, and open its development pages to every caller.
     unsafeDirectSockets: [{ host: HOST, port }],

@@ -42,6 +42,7 @@ app.use(async (c, next) => {
   c.set("caller", { platform, actor: { kind: "anonymous" } });
   await next();
   c.header("X-Request-Id", requestId);
+  if (mayBeNews(c)) platform.defer(platform.messenger.wake().catch(() => undefined));
   const bookmark = platform.session.bookmark();
   if (bookmark !== null) c.header(BOOKMARK_HEADER, bookmark);
   console.log(
@@ -87,6 +88,13 @@ app.onError((error, c) => render(c, asHubError(error, c.var.caller.platform.requ
 function requestIdOf(headers: Headers): string {
   const sent = headers.get("x-request-id") ?? headers.get("x-amzn-trace-id") ?? "";
   return /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(sent) ? sent : crypto.randomUUID();
+}
+
+/** Whether webhooks may have to be told of what this request did; bytes on their way are nothing yet. */
+function mayBeNews(c: Context<AppEnv>): boolean {
+  const { method, path } = c.req;
+  const reads = method === "GET" || method === "HEAD" || method === "OPTIONS";
+  return !reads && c.res.ok && (path.startsWith("/api/") || path.endsWith("/git-receive-pack"));
 }
 
 /**

@@ -25,6 +25,8 @@ const Settings = z.object({
     .default(6 * 3600),
   /** How long after a commit the background work on its files begins, so that one run serves several commits. Milliseconds. */
   UPKEEP_DELAY_MS: z.coerce.number().int().positive().default(1000),
+  /** Whether webhooks may also be sent to this machine, over http: for development and tests. */
+  WEBHOOKS_TO_LOOPBACK: z.enum(["on", "off"]).default("off"),
   /** The bucket's S3 endpoint, with its keys and name: then downloads of whole objects come from the bucket, not through the Worker. */
   R2_S3_ENDPOINT: z.url().optional(),
   R2_ACCESS_KEY_ID: z.string().min(1).optional(),
@@ -64,6 +66,7 @@ export type Config = {
   readonly uploadPartBytes: number;
   readonly jobTimeoutS: number;
   readonly upkeepDelayMs: number;
+  readonly webhooksToLoopback: boolean;
   readonly s3: S3Bucket | null;
   readonly downloadDomain: { readonly origin: string; readonly secret: string } | null;
   readonly edgeCache: boolean;
@@ -129,6 +132,7 @@ export function readConfig(env: object): Config {
       objects: OBJECT_GRACE_MS,
     },
     upkeepDelayMs: data.UPKEEP_DELAY_MS,
+    webhooksToLoopback: data.WEBHOOKS_TO_LOOPBACK === "on",
   };
   parsed.set(env, config);
   return config;

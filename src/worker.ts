@@ -5,6 +5,7 @@ import type { Env } from "./platform/cloudflare";
 export { Clock } from "./platform/clock";
 export { EventBuffer } from "./platform/event-buffer";
 export { JobWorkflow } from "./platform/job-workflow";
+export { Messenger } from "./platform/messenger";
 export { Upkeep } from "./platform/upkeep";
 
 export default {

@@ -515,7 +515,12 @@ export const events = sqliteTable(
     requestId: text("request_id").notNull(),
     data: text({ mode: "json" }).$type<unknown>(),
   },
-  (t) => [index("events_scope").on(t.scopeId, t.seq), index("events_actor").on(t.actor, t.seq)],
+  (t) => [
+    index("events_scope").on(t.scopeId, t.seq),
+    index("events_actor").on(t.actor, t.seq),
+    /** What webhooks may be told, without the downloads, which are most of the trail. */
+    index("events_news").on(t.scopeId, t.seq).where(sql`decision = 'allow' and type <> 'content.used'`),
+  ],
 );
 
 /** A pack of everything that some commits reach, kept so that clones need not read object by object; made again at will. */
@@ -708,9 +713,11 @@ export const webhooks = sqliteTable(
     domains: text({ mode: "json" }).$type<("repo" | "discussion")[]>().notNull(),
     disabled: integer({ mode: "boolean" }).notNull().default(false),
     createdAt: integer("created_at").notNull(),
-    /** Events up to this one of the trail have been looked at. */
+    /** Events up to this one of the trail have been told, or were none of its business. */
     seenSeq: integer("seen_seq").notNull(),
+    /** Attempts in a row that the receiver did not take. */
     failures: integer().notNull().default(0),
+    /** Not to be looked at before: a failed attempt waits, and one at work is leased. */
     dueAt: integer("due_at").notNull(),
   },
   (t) => [index("webhooks_owner").on(t.ownerId), index("webhooks_due").on(t.disabled, t.dueAt)],

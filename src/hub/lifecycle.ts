@@ -143,7 +143,12 @@ export async function deleteRepo(caller: Caller, id: RepoId): Promise<void> {
       db.delete(repos).where(eq(repos.id, repo.id)),
       eventStatement(
         db,
-        allowedEvent(platform, caller.actor, { type: "repo.deleted", ...targetOf(repo), action: "repo.delete" }),
+        allowedEvent(platform, caller.actor, {
+          type: "repo.deleted",
+          ...targetOf(repo),
+          action: "repo.delete",
+          data: { id: repo.id, private: repo.private },
+        }),
       ),
     ],
   );

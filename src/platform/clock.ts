@@ -21,7 +21,7 @@ export class Clock extends DurableObject<Env> {
     // The next alarm first: whatever fails below, the clock goes on.
     await this.ctx.storage.setAlarm(Date.now() + BUSY_MS);
     const busy = await sweepJobs(platform);
-    await platform.upkeep.wake();
+    await Promise.all([platform.upkeep.wake(), platform.messenger.wake()]);
     if (!busy) await this.ctx.storage.setAlarm(Date.now() + IDLE_MS);
   }
 }

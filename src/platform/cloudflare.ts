@@ -21,6 +21,9 @@ export type Env = {
   readonly CLOCK: DurableObjectNamespace<import("./clock").Clock>;
   readonly EVENT_BUFFER: DurableObjectNamespace<import("./event-buffer").EventBuffer>;
   readonly UPKEEP: DurableObjectNamespace<import("./upkeep").Upkeep>;
+  readonly MESSENGER: DurableObjectNamespace<import("./messenger").Messenger>;
+  /** Where the hub runs on a machine of its own: a network that leads to public addresses only, as Cloudflare's does by itself. */
+  readonly PUBLIC_NETWORK?: Fetcher;
 };
 
 /** R2 deletes at most this many keys in one call. */
@@ -109,6 +112,13 @@ export function cloudflarePlatform(
     },
     jobs: workflowDriver(env),
     upkeep: { wake: () => env.UPKEEP.get(env.UPKEEP.idFromName("hub")).wake() },
+    messenger: {
+      wake: () => env.MESSENGER.get(env.MESSENGER.idFromName("hub")).wake(),
+      send: (url, init) =>
+        env.PUBLIC_NETWORK === undefined || url.protocol === "http:"
+          ? fetch(url, init)
+          : env.PUBLIC_NETWORK.fetch(url, init),
+    },
     config,
     now: () => Date.now(),
     defer,

@@ -89,6 +89,13 @@ export type JobDriver = {
 /** Background work on stored bytes. Waking it is only a hint: the tasks are rows in D1, and the clock looks for them too. */
 export type Upkeep = { wake(): Promise<void> };
 
+/** Sends to the addresses that users choose. Waking it is only a hint: what is new is in the trail, and the clock looks for it too. */
+export type Messenger = {
+  wake(): Promise<void>;
+  /** Reaches the public internet only, whatever a name resolves to; this machine too where the settings allow it. */
+  send(url: URL, init: RequestInit): Promise<Response>;
+};
+
 export type Platform = {
   readonly db: Db;
   readonly session: DbSession;
@@ -97,6 +104,7 @@ export type Platform = {
   readonly events: EventSink;
   readonly jobs: JobDriver;
   readonly upkeep: Upkeep;
+  readonly messenger: Messenger;
   readonly config: Config;
   /** Milliseconds since 1970. */
   readonly now: () => number;

@@ -22,6 +22,7 @@ const SHELLS = new Set([
   "platform/event-buffer.ts",
   "platform/cloudflare.ts",
   "platform/upkeep.ts",
+  "platform/messenger.ts",
 ]);
 
 const files = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter((file) => /\.tsx?$/.test(file));

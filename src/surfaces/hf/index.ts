@@ -15,6 +15,7 @@ import { repos } from "./repos";
 import { downloads } from "./resolve";
 import { trees } from "./tree";
 import { writes } from "./upload";
+import { webhooks } from "./webhooks";
 import { xetTokens } from "./xet-tokens";
 
 const VERBS =
@@ -26,6 +27,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", avatars)
   .route("/", collections)
   .route("/", accessRequests)
+  .route("/", webhooks)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)
