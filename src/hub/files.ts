@@ -115,10 +115,13 @@ export async function listTree(db: Db, snapshot: Snapshot, page: TreePage): Prom
   return rows.flatMap((row) => (row.path === undefined || row.path === null ? [] : [entryOf(EntryRow.parse(row))]));
 }
 
-/** Every file of a commit, for callers that need all of them; `limit` bounds the answer. */
+/** A tree of a repository, whatever commit it is of. */
+export type TreeOf = { readonly repo: Pick<Snapshot["repo"], "id" | "type">; readonly tree: GitId };
+
+/** Every file of a tree, for callers that need all of them; `limit` bounds the answer. */
 export async function listFiles(
   db: Db,
-  snapshot: Snapshot,
+  snapshot: TreeOf,
   limit: number,
 ): Promise<Extract<Entry, { kind: "file" }>[]> {
   const rows = await queryRows(

@@ -2,8 +2,8 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { requireUser } from "../../access/caller";
+import { parseCard } from "../../formats/card/yaml";
 import { ownProfile } from "../../hub/accounts";
-import { checkFrontMatter } from "../../hub/model-card";
 import type { AppEnv } from "../app-env";
 import { callerOf, jsonBody } from "./request";
 
@@ -47,6 +47,7 @@ export const identity = new Hono<AppEnv>()
   // Answers JSON even when the card is wrong: the client parses it before it looks at the status.
   .post("/api/validate-yaml", async (c) => {
     const { content } = await jsonBody(c, z.object({ content: z.string(), repoType: z.string().optional() }));
-    const errors = checkFrontMatter(content).map((message) => ({ message }));
+    const parsed = parseCard(content);
+    const errors = "problems" in parsed ? parsed.problems.map(({ message }) => ({ message })) : [];
     return c.json({ errors, warnings: [] }, errors.length === 0 ? 200 : 400);
   });

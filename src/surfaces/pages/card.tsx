@@ -1,10 +1,10 @@
 // The first page of a repository: its card, what it holds, what it was made from, and how to use it.
 import { raw } from "hono/html";
 import { may } from "../../access/caller";
-import { splitFrontMatter } from "../../formats/model-card";
+import { splitFrontMatter } from "../../formats/card/front-matter";
+import { parseCard } from "../../formats/card/yaml";
 import { findStoredFiles, type StoredFile } from "../../hub/files";
 import { readLineage } from "../../hub/lineage";
-import { cardData } from "../../hub/model-card";
 import { type Overview, readOverview } from "../../hub/overview";
 import { findSnapshot, repoName } from "../../hub/repositories";
 import { dtypeShares, readTensors, type Tensors } from "../../hub/tensors";
@@ -56,7 +56,7 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
       ? null
       : readShownText(platform, training, MAX_CARD_BYTES),
   ]);
-  const data = text === null ? null : safeCardData(text);
+  const data = text === null ? null : shownCardData(text);
   const trained = record === null ? null : parseTraining(record);
   return answer(c, {
     title: repoName(repo),
@@ -121,12 +121,9 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
 }
 
 /** The front matter where it can be read: a card with a broken one is still shown. */
-function safeCardData(text: string): FrontMatter | null {
-  try {
-    return cardData(text);
-  } catch {
-    return null;
-  }
+function shownCardData(text: string): FrontMatter | null {
+  const parsed = parseCard(text);
+  return "card" in parsed && Object.keys(parsed.card.data).length > 0 ? parsed.card.data : null;
 }
 
 type ScoreProps = { readonly score: NonNullable<Overview["score"]>; readonly href: string };

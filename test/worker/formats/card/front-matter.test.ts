@@ -1,7 +1,7 @@
 // Front matter: where it starts, where it ends, and when there is none.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { MAX_FRONT_MATTER_LENGTH, splitFrontMatter } from "../../../src/formats/model-card";
+import { MAX_FRONT_MATTER_LENGTH, splitFrontMatter } from "../../../../src/formats/card/front-matter";
 
 test.each([
   ["---\nlicense: mit\n---\n# Title\n", "license: mit\n", "# Title\n"],
@@ -15,7 +15,7 @@ test.each([
   ["---\na: 1\n----\nb: 2\n---\nText", "a: 1\n----\nb: 2\n", "Text"],
   ["---\na: 1\n---\nText\n---\nMore", "a: 1\n", "Text\n---\nMore"],
 ])("%j has front matter", (text, yaml, body) => {
-  expect(splitFrontMatter(text)).toEqual({ yaml, body });
+  expect(splitFrontMatter(text)).toMatchObject({ yaml, body });
 });
 
 test.each([
@@ -28,7 +28,7 @@ test.each([
   "Text\n---\na: 1\n---\n",
   "--- a\n---\n",
 ])("%j has none", (text) => {
-  expect(splitFrontMatter(text)).toEqual({ yaml: undefined, body: text });
+  expect(splitFrontMatter(text)).toMatchObject({ yaml: undefined, body: text });
 });
 
 test("nothing of the text is lost", () => {

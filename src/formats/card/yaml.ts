@@ -1,0 +1,136 @@
+// The YAML of a card: the core schema only, within bounds that hold before anything is built, and the line of each thing in it.
+import { Composer, type CST, type Document, isMap, isNode, isPair, isScalar, isSeq, LineCounter, Parser } from "yaml";
+import { FormatError } from "../format-error";
+import { splitFrontMatter } from "./front-matter";
+
+const MAX_DEPTH = 32;
+const MAX_ALIASES = 100;
+/** Values, counted once for each place an alias puts them. */
+const MAX_VALUES = 200_000;
+/** Characters of all texts and keys, counted likewise. */
+const MAX_CHARACTERS = 1_200_000;
+
+export type CardProblem = {
+  /** Of the README, from 1. */
+  readonly line: number;
+  readonly message: string;
+};
+
+export type CardData = Readonly<Record<string, unknown>>;
+
+export type Card = {
+  readonly data: CardData;
+  /** The line on which what is at this path stands, or the nearest thing around it. */
+  readonly lineOf: (path: readonly PropertyKey[]) => number;
+};
+
+export type CardText = { readonly card: Card } | { readonly problems: readonly CardProblem[] };
+
+class TooMuch extends Error {}
+
+/** What the front matter of a README says; an empty card where there is none. */
+export function parseCard(readme: string): CardText {
+  let front: ReturnType<typeof splitFrontMatter>;
+  try {
+    front = splitFrontMatter(readme);
+  } catch (error) {
+    if (error instanceof FormatError) return problemAt(1, `The front matter ${error.message}: shorten it`);
+    throw error;
+  }
+  const { yaml, firstLine } = front;
+  const parsed = yaml === undefined ? null : parseYaml(yaml, firstLine);
+  if (parsed === null) return { card: { data: {}, lineOf: () => firstLine } };
+  if ("problems" in parsed) return parsed;
+  const { value, lineOf } = parsed;
+  if (value === null || value === undefined) return { card: { data: {}, lineOf } };
+  if (typeof value !== "object" || Array.isArray(value))
+    return problemAt(firstLine, "The front matter must be a mapping: write each fact as `key: value`");
+  return { card: { data: Object.fromEntries(Object.entries(value)), lineOf } };
+}
+
+export type YamlText =
+  | { readonly value: unknown; readonly lineOf: Card["lineOf"] }
+  | { readonly problems: readonly CardProblem[] };
+
+/** One YAML document; `firstLine` is where it begins in its file. */
+export function parseYaml(yaml: string, firstLine = 1): YamlText {
+  const lines = new LineCounter();
+  const lineAt = (offset: number): number => firstLine - 1 + Math.max(1, lines.linePos(offset).line);
+  try {
+    const [document, second] = new Composer({
+      schema: "core",
+      uniqueKeys: true,
+      merge: false,
+      prettyErrors: false,
+    }).compose(withinDepth(new Parser(lines.addNewLine).parse(yaml), lineAt), true, yaml.length);
+    if (document === undefined) return { value: null, lineOf: () => firstLine };
+    if (second !== undefined) return problemAt(lineAt(second.range[0]), "A second YAML document begins here: keep one");
+    if (document.errors.length > 0)
+      return { problems: document.errors.map(({ message, pos }) => ({ line: lineAt(pos[0]), message })) };
+    const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
+    measure(value, { values: 0, characters: 0 }, 0);
+    return { value, lineOf: (path) => lineAt(offsetOf(document, path)) };
+  } catch (error) {
+    if (error instanceof TooMuch) return problemAt(firstLine, error.message);
+    // The library's own recursion, or its own bound on aliases.
+    if (error instanceof RangeError || error instanceof ReferenceError)
+      return problemAt(firstLine, `The YAML can't be read: ${error.message}`);
+    throw error;
+  }
+}
+
+const problemAt = (line: number, message: string) => ({ problems: [{ line, message }] });
+
+/** Nesting is bounded on the tokens, which are parsed without recursion: what is composed of them is not. */
+function* withinDepth(tokens: Iterable<CST.Token>, lineAt: (offset: number) => number): Generator<CST.Token> {
+  for (const token of tokens) {
+    const open: { token: CST.Token; depth: number }[] = [{ token, depth: 0 }];
+    for (let next = open.pop(); next !== undefined; next = open.pop()) {
+      const { depth } = next;
+      if (depth > MAX_DEPTH)
+        throw new TooMuch(
+          `The YAML is nested more than ${MAX_DEPTH} deep at line ${lineAt(next.token.offset)}: write it flatter`,
+        );
+      for (const inner of childrenOf(next.token)) open.push({ token: inner, depth: depth + 1 });
+    }
+    yield token;
+  }
+}
+
+function childrenOf(token: CST.Token): CST.Token[] {
+  if (token.type === "document") return token.value === undefined ? [] : [token.value];
+  if (token.type !== "block-map" && token.type !== "block-seq" && token.type !== "flow-collection") return [];
+  return token.items.flatMap(({ key, value }) => [key, value].filter((one) => one !== null && one !== undefined));
+}
+
+/** @throws TooMuch when aliases make more of it than a card can be, or a name is one that JavaScript objects treat specially */
+function measure(value: unknown, sum: { values: number; characters: number }, depth: number): void {
+  sum.values++;
+  if (typeof value === "string") sum.characters += value.length;
+  if (sum.values > MAX_VALUES || sum.characters > MAX_CHARACTERS || depth > MAX_DEPTH)
+    throw new TooMuch("The YAML grows too large when its aliases are filled in: write it without them");
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, inner] of Object.entries(value)) {
+    if (key === "__proto__") throw new TooMuch("The YAML has a key __proto__: rename it");
+    sum.characters += key.length;
+    measure(inner, sum, depth + 1);
+  }
+}
+
+function offsetOf(document: Document.Parsed, path: readonly PropertyKey[]): number {
+  let node: unknown = document.contents;
+  let offset = document.range[0];
+  for (const part of path) {
+    if (isMap(node)) {
+      const pair = node.items.find((one) => isScalar(one.key) && String(one.key.value) === String(part));
+      if (pair === undefined) return offset;
+      if (isNode(pair.key)) offset = pair.key.range?.[0] ?? offset;
+      node = pair.value;
+    } else if (isSeq(node)) {
+      node = node.items[Number(part)];
+      if (isPair(node)) node = node.key;
+      if (isNode(node)) offset = node.range?.[0] ?? offset;
+    } else return offset;
+  }
+  return offset;
+}
