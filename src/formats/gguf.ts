@@ -280,7 +280,8 @@ export async function readGgufHeader(read: ReadRange, fileSize: number): Promise
   await cursor.need(24);
   if (cursor.text(4) !== "GGUF") reject("magic", "does not start with GGUF");
   const version = cursor.u32();
-  if (!VERSIONS.includes(version)) reject("version", `has version ${version}; versions 2 and 3, little-endian, are read`);
+  if (!VERSIONS.includes(version))
+    reject("version", `has version ${version}; versions 2 and 3, little-endian, are read`);
   const tensors = cursor.u64("its number of tensors");
   const entries = cursor.u64("its number of entries");
   if (tensors > MAX_TENSORS) reject("tensors", `declares ${tensors} tensors; at most ${MAX_TENSORS} are read`);

@@ -16,6 +16,7 @@ import { IS_OPEN } from "../store/scopes";
 import { ingestTask, wakeUpkeep } from "../store/tasks";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
 import { pushToPull } from "./discussions/events";
+import { refreshIndex } from "./facts/store";
 import { authorizePush } from "./push-rights";
 import { accessOf, askerOf, MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
 import {
@@ -72,6 +73,7 @@ export async function commit(caller: Caller, repo: Repository, request: CommitRe
       // Commit point: the batch that moves the ref. Before it there are blobs and content rows that no tree names.
       await commitBatch(caller.platform.db, prepared.guards, prepared.statements);
       if (request.changes.some((change) => change.kind === "put" && change.file.lfs)) wakeUpkeep(caller.platform);
+      if (request.ref === MAIN) await refreshIndex(caller.platform, repo);
       return prepared.id;
     } catch (error) {
       const moved = error instanceof HubError && error.code === "ref_moved";

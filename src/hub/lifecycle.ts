@@ -10,6 +10,7 @@ import { type RepoId, sortableId } from "../ids";
 import { condemnObjects } from "../store/objects";
 import { findAccount } from "./accounts";
 import { type FirstFile, initialCommit } from "./commits";
+import { refreshIndex } from "./facts/store";
 import { forgetRepository } from "./nearby";
 import { findRepo, MAIN, type Repository, repoName, targetOf } from "./repositories";
 
@@ -73,6 +74,7 @@ export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repos
       throw new HubError("repo_exists", { type: repo.type, repo: repoName(repo) });
     throw error;
   }
+  await refreshIndex(platform, repo);
   return repo;
 }
 

@@ -81,17 +81,17 @@ const QUANTIZATION_FIELDS = ["quant_method", "bits", "load_in_4bit", "load_in_8b
 /** The subset of the configuration that the ecosystem's hub shows. */
 export function shownConfig({ config, adapter, pipeline, tokenizer, chatTemplate }: Configs): Facts["config"] {
   const shown: Record<string, unknown> = {};
-  if (config?.architectures !== undefined) shown["architectures"] = config.architectures;
-  if (config?.model_type !== undefined) shown["model_type"] = config.model_type;
-  if (config?.auto_map !== undefined) shown["auto_map"] = config.auto_map;
+  if (config?.architectures !== undefined) shown.architectures = config.architectures;
+  if (config?.model_type !== undefined) shown.model_type = config.model_type;
+  if (config?.auto_map !== undefined) shown.auto_map = config.auto_map;
   const quantization = quantizationOf(config);
-  if (quantization !== null) shown["quantization_config"] = quantization;
+  if (quantization !== null) shown.quantization_config = quantization;
   if (tokenizer !== null) {
     const { bos_token, eos_token, pad_token, unk_token, mask_token } = tokenizer;
-    shown["tokenizer_config"] = { bos_token, eos_token, pad_token, unk_token, mask_token, chat_template: chatTemplate };
-  } else if (chatTemplate !== undefined) shown["chat_template_jinja"] = chatTemplate;
-  if (adapter !== null) shown["peft"] = adapter;
-  if (pipeline?._class_name !== undefined) shown["diffusers"] = { _class_name: pipeline._class_name };
+    shown.tokenizer_config = { bos_token, eos_token, pad_token, unk_token, mask_token, chat_template: chatTemplate };
+  } else if (chatTemplate !== undefined) shown.chat_template_jinja = chatTemplate;
+  if (adapter !== null) shown.peft = adapter;
+  if (pipeline?._class_name !== undefined) shown.diffusers = { _class_name: pipeline._class_name };
   return Object.keys(shown).length === 0 ? null : shown;
 }
 
@@ -120,11 +120,23 @@ export function quantizationTags(config: Configs["config"]): string[] {
 
 /** The task that an architecture is for, by the end of its name; the first that fits. */
 const TASKS: readonly (readonly [RegExp, string, string])[] = [
-  [/^(Whisper|SpeechToText|SpeechEncoderDecoder|Speech2Text|Moonshine).*/, "automatic-speech-recognition", "SpeechSeq2Seq"],
+  [
+    /^(Whisper|SpeechToText|SpeechEncoderDecoder|Speech2Text|Moonshine).*/,
+    "automatic-speech-recognition",
+    "SpeechSeq2Seq",
+  ],
   [/ForCTC$/, "automatic-speech-recognition", "CTC"],
-  [/^(Wav2Vec2|Hubert|WavLM|UniSpeech|AST|Data2VecAudio|SEW).*ForSequenceClassification$/, "audio-classification", "AudioClassification"],
+  [
+    /^(Wav2Vec2|Hubert|WavLM|UniSpeech|AST|Data2VecAudio|SEW).*ForSequenceClassification$/,
+    "audio-classification",
+    "AudioClassification",
+  ],
   [/ForAudioClassification$/, "audio-classification", "AudioClassification"],
-  [/^(T5|MT5|Bart|MBart|Pegasus|LongT5|LED|BigBirdPegasus|ProphetNet|SwitchTransformers).*ForConditionalGeneration$/, "text-generation", "Seq2SeqLM"],
+  [
+    /^(T5|MT5|Bart|MBart|Pegasus|LongT5|LED|BigBirdPegasus|ProphetNet|SwitchTransformers).*ForConditionalGeneration$/,
+    "text-generation",
+    "Seq2SeqLM",
+  ],
   [/^(Marian|M2M100|NllbMoe|FSMT).*/, "translation", "Seq2SeqLM"],
   [/^(Blip|Git|VisionEncoderDecoder|Pix2Struct).*(Generation|Model|ForCausalLM)$/, "image-to-text", "Vision2Seq"],
   [/ForConditionalGeneration$/, "image-text-to-text", "ImageTextToText"],
@@ -136,10 +148,18 @@ const TASKS: readonly (readonly [RegExp, string, string])[] = [
   [/ForTokenClassification$/, "token-classification", "TokenClassification"],
   [/ForMultipleChoice$/, "multiple-choice", "MultipleChoice"],
   [/^(Tapas).*ForQuestionAnswering$/, "table-question-answering", "TableQuestionAnswering"],
-  [/^(LayoutLM|LayoutLMv2|LayoutLMv3).*ForQuestionAnswering$/, "document-question-answering", "DocumentQuestionAnswering"],
+  [
+    /^(LayoutLM|LayoutLMv2|LayoutLMv3).*ForQuestionAnswering$/,
+    "document-question-answering",
+    "DocumentQuestionAnswering",
+  ],
   [/^(Vilt).*ForQuestionAnswering$/, "visual-question-answering", "VisualQuestionAnswering"],
   [/ForQuestionAnswering$/, "question-answering", "QuestionAnswering"],
-  [/^(OwlViT|Owlv2|GroundingDino|OmDetTurbo).*ForObjectDetection$/, "zero-shot-object-detection", "ZeroShotObjectDetection"],
+  [
+    /^(OwlViT|Owlv2|GroundingDino|OmDetTurbo).*ForObjectDetection$/,
+    "zero-shot-object-detection",
+    "ZeroShotObjectDetection",
+  ],
   [/ForObjectDetection$/, "object-detection", "ObjectDetection"],
   [/For(Semantic|Image|Instance|Universal)Segmentation$/, "image-segmentation", "ImageSegmentation"],
   [/ForDepthEstimation$/, "depth-estimation", "DepthEstimation"],

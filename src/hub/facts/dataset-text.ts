@@ -18,7 +18,7 @@ export function descriptionOf(body: string): string | null {
 
 /** The first entry of a bibliography that stands in a block of code. */
 export function citationOf(body: string): string | null {
-  for (const [, block = ""] of body.matchAll(/^```[^\n]*\n([^]*?)^```/gm))
+  for (const [, block = ""] of body.matchAll(/^```[^\n]*\n([\s\S]*?)^```/gm))
     if (/^\s*@\w+\s*\{/.test(block)) return block.trim().slice(0, MAX_CITATION).toWellFormed();
   return null;
 }

@@ -53,8 +53,7 @@ function modelFacts(
   const files = new Set(paths);
   const configs = readConfigs(gathered);
   const cardTags = textsField(data, "tags");
-  const libraryName =
-    textField(data, "library_name") ?? libraryFromTags(cardTags) ?? libraryFromFiles(files, configs);
+  const libraryName = textField(data, "library_name") ?? libraryFromTags(cardTags) ?? libraryFromFiles(files, configs);
   const transformersInfo =
     libraryName === "transformers" || configs.config?.transformers_version !== undefined
       ? transformersOf(configs, files)
@@ -87,7 +86,9 @@ function modelFacts(
     ...prefixed("license", licensesOf(data)),
     ...(Array.isArray(common.modelIndex) && common.modelIndex.length > 0 ? ["model-index"] : []),
     ...quantizationTags(configs.config),
-    ...((served && pipelineTag !== null) || (weights.gguf !== null && isConversational) ? ["endpoints_compatible"] : []),
+    ...((served && pipelineTag !== null) || (weights.gguf !== null && isConversational)
+      ? ["endpoints_compatible"]
+      : []),
     "region:us",
   ]);
   const maskToken = textField(data, "mask_token") ?? configs.tokenizer?.mask_token ?? null;
@@ -146,7 +147,7 @@ function baseModelsOf(
 }
 
 const statedRelation = (data: CardData): Relation | undefined =>
-  RELATIONS.find((relation) => relation === data["base_model_relation"]);
+  RELATIONS.find((relation) => relation === data.base_model_relation);
 
 function inferredRelation(
   ids: readonly string[],

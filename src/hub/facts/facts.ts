@@ -62,5 +62,4 @@ export type FactName = keyof Facts;
 export const NO_FACTS: Facts = Facts.parse({});
 
 /** How many numbers the weights hold; null where no weights tell. */
-export const parametersOf = ({ safetensors, gguf }: Facts): number | null =>
-  safetensors?.total ?? gguf?.total ?? null;
+export const parametersOf = ({ safetensors, gguf }: Facts): number | null => safetensors?.total ?? gguf?.total ?? null;

@@ -5,18 +5,16 @@ import { asJson, queryRows } from "../../db/client";
 import { HubError } from "../../errors";
 import type { RepoType, Sha256 } from "../../ids";
 import type { Platform } from "../../platform/platform";
-import { type HeldContent, HeldColumn, heldContent, readContent } from "../../store/contents";
+import { HeldColumn, type HeldContent, heldContent, readContent } from "../../store/contents";
 import { readAll } from "../../streams/chunks";
-import { type Entry, listFiles, type TreeOf } from "../files";
-
-export type TreeFile = Extract<Entry, { kind: "file" }>;
+import { type FileEntry, listFiles, type TreeOf } from "../files";
 
 /** Bytes of a file, read through the one query that found them all. */
 export type HeadReader = (offset: number, length: number) => Promise<Uint8Array>;
 
 export type Gathered = {
   readonly type: RepoType;
-  readonly files: readonly TreeFile[];
+  readonly files: readonly FileEntry[];
   /** Texts by path, as far as they are there and not too large. */
   readonly texts: ReadonlyMap<string, string>;
   readonly readerOf: (path: string) => { readonly size: number; readonly read: HeadReader } | null;
@@ -85,7 +83,7 @@ export async function gather(platform: Platform, snapshot: TreeOf): Promise<Gath
 async function contentsOf(
   platform: Platform,
   repoId: string,
-  files: readonly TreeFile[],
+  files: readonly FileEntry[],
 ): Promise<Map<Sha256, HeldContent>> {
   const rows = await queryRows(
     platform.db,

@@ -1,5 +1,5 @@
 // Facts where they are kept: computed once for each tree, and those of `main` spread out for lists to filter by.
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, commitBatch, type Guard, queryRows, type Statement } from "../../db/client";
 import { HubError } from "../../errors";
@@ -7,7 +7,7 @@ import type { Platform } from "../../platform/platform";
 import type { TreeOf } from "../files";
 import { gitIdColumn, MAIN, RepoRow } from "../repositories";
 import { deriveFacts } from "./derive";
-import { FACTS_VERSION, Facts, parametersOf } from "./facts";
+import { FACTS_VERSION, type FactName, Facts, parametersOf } from "./facts";
 import { type Gathered, gather } from "./gather";
 import { ggufOf, safetensorsOf } from "./weights";
 
@@ -15,6 +15,19 @@ export const FactsColumn = z
   .string()
   .nullable()
   .transform((text) => (text === null ? null : Facts.parse(JSON.parse(text))));
+
+/** In lists, a part that is longer is left out: a page of cards with all their benchmarks would not fit. Characters. */
+const MAX_LISTED = 50_000;
+
+/** SQL for some parts of the facts in the row `f` of `tree_facts`, for `FactsColumn`; null where there is no row. */
+export const someFacts = (names: readonly FactName[]): SQL =>
+  sql`iif(f.facts is null, null, json_patch('{}', json_object(${sql.join(
+    names.map((name) => {
+      const part = sql`f.facts -> ${`$.${name}`}`;
+      return sql`${name}, iif(length(${part}) > ${MAX_LISTED}, null, ${part})`;
+    }),
+    sql`, `,
+  )})))`;
 
 /** What a tree's files tell: from its row, else computed now and kept. */
 export async function factsOf(platform: Platform, snapshot: TreeOf): Promise<Facts> {
@@ -87,10 +100,11 @@ async function indexMain(platform: Platform, repo: TreeOf["repo"]): Promise<void
   const snapshot = { repo, tree: row.tree };
   const facts = row.facts ?? (await readFacts(platform, snapshot));
   // Commit point. Before it there is nothing; two that race end at the newest head, because the guard lets no other one in.
-  await commitBatch(db, [repoExists(repo), isMainTree(snapshot)], [
-    ...(row.facts === null ? [factsRow(snapshot, facts)] : []),
-    ...indexRows(snapshot, facts),
-  ]);
+  await commitBatch(
+    db,
+    [repoExists(repo), isMainTree(snapshot)],
+    [...(row.facts === null ? [factsRow(snapshot, facts)] : []), ...indexRows(snapshot, facts)],
+  );
 }
 
 const isMainTree = ({ repo, tree }: TreeOf): Guard => ({

@@ -20,7 +20,9 @@ export const prefixed = (prefix: string, values: readonly string[]): string[] =>
 export function mentions(text: string): string[] {
   const found = (pattern: RegExp): string[] => [...new Set([...text.matchAll(pattern)].map(([, id]) => id ?? ""))];
   const papers = found(/\barxiv(?:\.org\/(?:abs|pdf|html)\/|:\s?)(\d{4}\.\d{4,5})/gi);
-  const dois = found(/\bdoi(?:\.org\/|:\s?)(10\.\d{4,9}\/[\w.;()/:-]{1,100})/gi).map((doi) => doi.replace(/[.,;:)]+$/, ""));
+  const dois = found(/\bdoi(?:\.org\/|:\s?)(10\.\d{4,9}\/[\w.;()/:-]{1,100})/gi).map((doi) =>
+    doi.replace(/[.,;:)]+$/, ""),
+  );
   return [...prefixed("arxiv", papers), ...prefixed("doi", dois)].slice(0, MAX_MENTIONS);
 }
 
@@ -66,4 +68,3 @@ function dataFormats(paths: readonly string[]): string[] {
 
 /** Names of repositories under a key of the card. */
 export const namedRepos = (data: CardData, key: string): string[] => textsField(data, key).filter(isRepoName);
-

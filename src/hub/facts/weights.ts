@@ -59,7 +59,9 @@ const SHARD = /-(\d{5})-of-(\d{5})\.[a-z]+$/i;
 function shardsOf(paths: readonly string[], first: string): string[] {
   const match = SHARD.exec(first);
   if (match === null) return [first];
-  const set = paths.filter((path) => path.startsWith(first.slice(0, match.index)) && SHARD.exec(path)?.[2] === match[2]);
+  const set = paths.filter(
+    (path) => path.startsWith(first.slice(0, match.index)) && SHARD.exec(path)?.[2] === match[2],
+  );
   return set.length === Number(match[2]) ? set : [];
 }
 

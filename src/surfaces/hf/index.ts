@@ -8,6 +8,7 @@ import { avatars } from "./accounts";
 import { collections } from "./collections";
 import { discussionRoutes } from "./discussions";
 import { identity } from "./identity";
+import { info } from "./info";
 import { likes } from "./likes";
 import { listings } from "./listing";
 import { refRoutes } from "./refs";
@@ -33,6 +34,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", refRoutes)
   .route("/", discussionRoutes)
   .route("/", xetTokens)
+  .route("/", info)
   .route("/", likes)
   .route("/", listings)
   .route("/", repos)

@@ -12,7 +12,7 @@ import {
 } from "../../hub/listing";
 import type { RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
-import { expandOf, infoOf } from "./repos";
+import { expandedKeys, infoJson } from "./info-json";
 import { API_TYPES, type Ctx, callerOf, limitOf, linkNext, list } from "./request";
 
 const PAGE = 100;
@@ -115,17 +115,23 @@ function orderOf(c: Ctx): Pick<ListQuery, "order" | "ascending"> {
 }
 
 async function listing(c: Ctx, type: RepoType): Promise<Response> {
-  const expand = expandOf(c);
+  const keys = expandedKeys(type, list(c, "expand")) ?? LISTED;
   const cursor = c.req.query("cursor");
   const query = { type, ...orderOf(c), limit: limitOf(c, MAX_PAGE, PAGE), ...(cursor === undefined ? {} : { cursor }) };
   const filters = filtersOf(c);
   if (filters === null) return c.json([]);
   const { repos, next } = await listRepos(callerOf(c), { ...query, filters });
   if (next !== null) linkNext(c, { cursor: next });
-  return c.json(repos.map((one) => itemOf(one, expand)));
+  return c.json(repos.map((one) => itemOf(one, keys)));
 }
 
-const itemOf = ({ repo, sha, popularity }: Listed, expand: Set<string> | null) => infoOf(repo, sha, expand, popularity);
+/** What an entry holds when nothing is asked for by name. */
+const LISTED: ReadonlySet<string> = new Set(
+  "author sha lastModified createdAt private gated disabled likes downloads downloadsAllTime trendingScore".split(" "),
+);
+
+const itemOf = ({ repo, sha, popularity: { trending, ...counts } }: Listed, keys: ReadonlySet<string>) =>
+  infoJson({ repo, sha, facts: null, trendingScore: trending, ...counts }, keys);
 
 export const listings = new Hono<AppEnv>()
   // No spaces are served: there are none to list, and none to find.

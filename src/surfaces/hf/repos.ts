@@ -3,29 +3,12 @@ import { type Context, Hono } from "hono";
 import * as z from "zod";
 import { authorize, requireUser } from "../../access/caller";
 import { HubError } from "../../errors";
-import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
-import { listFiles } from "../../hub/files";
 import { changeSettings, createRepo, deleteRepo } from "../../hub/lifecycle";
-import type { Popularity } from "../../hub/listing";
-import { findRepo, findSnapshot, type Repository, repoName, type Snapshot, targetOf } from "../../hub/repositories";
-import { parseFilePath, parseRepoId, parseRevision, type RepoType, type Revision } from "../../ids";
+import { findRepo, type Repository, repoName, targetOf } from "../../hub/repositories";
+import { parseFilePath, parseRepoId, type RepoType } from "../../ids";
 import { decodeBase64 } from "../../streams/base64";
 import type { AppEnv } from "../app-env";
-import {
-  API_TYPES,
-  type Ctx,
-  callerOf,
-  flag,
-  jsonBody,
-  list,
-  originOf,
-  repoIdOf,
-  revisionAndPath,
-  WEB_PREFIX,
-} from "./request";
-
-/** A repository's info names its files up to this many; the tree call pages through any number. */
-const MAX_SIBLINGS = 20_000;
+import { API_TYPES, type Ctx, callerOf, jsonBody, originOf, repoIdOf, WEB_PREFIX } from "./request";
 
 const RepoTarget = z.object({
   name: z.string(),
@@ -52,65 +35,6 @@ function repoIdFrom(c: Ctx, body: z.output<typeof RepoTarget>) {
 
 const webUrl = (c: Ctx, repo: Pick<Repository, "type" | "owner" | "name">): string =>
   `${originOf(c)}/${WEB_PREFIX[repo.type]}${repoName(repo)}`;
-
-/** Every key a client may ask to `expand`; what this hub does not know is left out of the answer. */
-const EXPANDABLE = new Set(
-  "author cardData config createdAt disabled downloads downloadsAllTime evalResults gated gguf inference inferenceProviderMapping lastModified library_name likes mask_token model-index pipeline_tag private resourceGroup safetensors sha siblings spaces tags transformersInfo trendingScore usedStorage widgetData xetEnabled baseModels childrenModelCount citation description paperswithcode_id".split(
-    " ",
-  ),
-);
-
-export function expandOf(c: Ctx): Set<string> | null {
-  const wanted = list(c, "expand");
-  if (wanted.length === 0) return null;
-  if (!wanted.every((one) => EXPANDABLE.has(one)))
-    throw new HubError("invalid_request", { problem: `"expand" must be one of [${[...EXPANDABLE].join(", ")}]` });
-  return new Set(wanted);
-}
-
-export function infoOf(repo: Repository, sha: string | null, expand: Set<string> | null, popularity?: Popularity) {
-  const info: Record<string, unknown> = {
-    author: repo.owner,
-    ...(sha === null ? {} : { sha }),
-    lastModified: new Date(repo.updatedAt).toISOString(),
-    createdAt: new Date(repo.createdAt).toISOString(),
-    private: repo.private,
-    gated: repo.gated ?? false,
-    disabled: false,
-    xetEnabled: false,
-    ...(popularity === undefined
-      ? {}
-      : {
-          likes: popularity.likes,
-          downloads: popularity.downloads,
-          downloadsAllTime: popularity.downloadsAllTime,
-          trendingScore: popularity.trending,
-        }),
-  };
-  const chosen = expand === null ? info : Object.fromEntries(Object.entries(info).filter(([key]) => expand.has(key)));
-  const id = repoName(repo);
-  return { _id: repo.id, id, ...(repo.type === "model" ? { modelId: id } : {}), ...chosen };
-}
-
-async function repoInfo(c: Ctx, type: RepoType, revision: Revision) {
-  const expand = expandOf(c);
-  const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
-  const info = infoOf(snapshot.repo, snapshot.commit, expand);
-  if (expand !== null && !expand.has("siblings")) return c.json(info);
-  return c.json({ ...info, siblings: await siblings(c, snapshot) });
-}
-
-async function siblings(c: Ctx, snapshot: Snapshot) {
-  const withBlobs = flag(c, "blobs");
-  const files = await listFiles(callerOf(c).platform.db, snapshot, MAX_SIBLINGS);
-  return files.map((file) => ({
-    rfilename: file.path,
-    ...(withBlobs ? { size: file.size, blobId: file.id } : {}),
-    ...(withBlobs && file.lfs
-      ? { lfs: { size: file.size, sha256: file.sha256, pointerSize: encodeLfsPointer(file).length } }
-      : {}),
-  }));
-}
 
 const Settings = z.strictObject({
   private: z.boolean().nullish(),
@@ -142,8 +66,6 @@ export const repos = new Hono<AppEnv>()
 for (const [segment, type] of Object.entries(API_TYPES)) {
   const at = `/api/${segment}`;
   const one = `${at}/:owner/:name`;
-  repos.get(one, (c) => repoInfo(c, type, parseRevision("HEAD")));
-  repos.get(`${one}/revision/*`, (c) => repoInfo(c, type, revisionAndPath(c).revision));
   // A single segment is an id of the ecosystem's hub; here it names nothing, which is no router's 404.
   repos.get(`${at}/:name`, () => {
     throw new HubError("repo_not_found");
