@@ -53,6 +53,7 @@ const ERRORS = {
   access_requested: [409, "You asked for access to {repo} already: the answer is {status}"],
   // What was sent
   invalid_request: [400, "{problem}"],
+  invalid_card: [400, "Invalid metadata in README.md.\n{problem}"],
   not_gated: [400, "{repo} is not gated: everyone who sees it may have its files"],
   access_granted: [400, "{user} has access already"],
   invalid_field: [422, "{field}: {problem}"],

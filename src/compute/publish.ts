@@ -5,6 +5,7 @@ import { commitBatch } from "../db/client";
 import { evaluations } from "../db/schema";
 import { HubError } from "../errors";
 import { authorOf, lfsEntry, type PreparedCommit, prepareCommit, storeFiles } from "../hub/commits";
+import { refreshIndex } from "../hub/facts/store";
 import { listTree } from "../hub/files";
 import { lineageStatement, type Parent } from "../hub/lineage";
 import {
@@ -128,6 +129,7 @@ async function commitRevision(
     ],
   );
   wakeUpkeep(caller.platform);
+  if (job.outputRef === MAIN) await refreshIndex(caller.platform, repo);
 }
 
 /** The branch's head, or that of `main`, which a new branch starts from. */

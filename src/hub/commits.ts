@@ -15,6 +15,7 @@ import { type Holding, STORED, storeBytes } from "../store/contents";
 import { IS_OPEN } from "../store/scopes";
 import { ingestTask, wakeUpkeep } from "../store/tasks";
 import { DEFAULT_ATTRIBUTES } from "./attributes";
+import { refuseBrokenCard } from "./card-check";
 import { pushToPull } from "./discussions/events";
 import { refreshIndex } from "./facts/store";
 import { authorizePush } from "./push-rights";
@@ -65,6 +66,7 @@ const hexId = z.string().transform((text) => parseGitId(text, "id"));
  */
 export async function commit(caller: Caller, repo: Repository, request: CommitRequest): Promise<GitId> {
   await authorizePush(caller, repo, request.ref);
+  await refuseBrokenCard(caller.platform, repo.type, request.changes);
   const author = authorOf(caller);
   for (let round = 1; ; round++) {
     const prepared = await prepareCommit(caller, repo, request, author);
@@ -326,6 +328,7 @@ export async function initialCommit(
     if (file === undefined) throw new HubError("internal");
     return { kind: "put", path, file, field };
   });
+  await refuseBrokenCard(platform, repo.type, changes);
   const { root, rows } = editTree([], changes);
   const now = platform.now();
   const made = gitCommit({ tree: root, parents: [], author: authorOf(caller), message: "initial commit\n", now });

@@ -1,9 +1,9 @@
 // What a gated repository's card asks before it lets anyone at its files: the `extra_gated_*` keys, and whether answers fit them.
 import * as z from "zod";
 import { HubError } from "../errors";
+import { parseCard } from "../formats/card/yaml";
 import type { Platform } from "../platform/platform";
 import { findEntries, readTextFile } from "./files";
-import { cardData } from "./model-card";
 import type { Snapshot } from "./repositories";
 
 /** By the card's own labels. */
@@ -41,7 +41,8 @@ const MAX_ANSWER_CHARS = 2000;
 const EU = new Set("AT BE BG HR CY CZ DE DK EE ES FI FR GR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split(" "));
 
 export function gateForm(readme: string): GateForm {
-  const card = Card.parse(cardData(readme) ?? {});
+  const parsed = parseCard(readme);
+  const card = Card.parse("card" in parsed ? parsed.card.data : {});
   return {
     heading: card.extra_gated_heading ?? null,
     prompt: card.extra_gated_prompt ?? card.extra_gated_description ?? null,

@@ -2,6 +2,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { readConfig } from "../config";
 import { collectStep } from "../hub/collect";
+import { sweepIndex } from "../hub/facts/store";
 import { tallyStep } from "../hub/tally";
 import { runUpkeep } from "../hub/upkeep";
 import { cloudflarePlatform, type Env } from "./cloudflare";
@@ -30,7 +31,8 @@ export class Upkeep extends DurableObject<Env> {
     const tasks = await runUpkeep(platform, () => Date.now() >= end);
     const garbage = await collectStep(platform);
     const tallies = await tallyStep(platform);
-    const more = tasks || garbage.more || tallies;
+    const index = await sweepIndex(platform);
+    const more = tasks || garbage.more || tallies || index.more;
     // Whoever called `wake` meanwhile has set an earlier one, which stays.
     if ((await this.ctx.storage.getAlarm()) === retryAt)
       await this.ctx.storage.setAlarm(Date.now() + (more ? 0 : IDLE_MS));

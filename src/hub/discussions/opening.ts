@@ -6,6 +6,7 @@ import { commitBatch, isUniqueViolation, queryRows, type Statement } from "../..
 import { discussions } from "../../db/schema";
 import { HubError } from "../../errors";
 import { type GitId, parseRefName, type RefName, type Revision } from "../../ids";
+import { refuseBrokenCard } from "../card-check";
 import { authorOf, type CommitRequest, prepareCommit } from "../commits";
 import { authorizeProposal } from "../push-rights";
 import { createRefStatements } from "../refs";
@@ -54,6 +55,7 @@ export async function proposeCommit(
   request: Omit<CommitRequest, "ref"> & { readonly startFrom: RefName },
 ): Promise<{ number: number; commit: GitId }> {
   authorizeProposal(caller, repo);
+  await refuseBrokenCard(caller.platform, repo.type, request.changes);
   const author = authorOf(caller);
   const [line = ""] = request.summary.split("\n", 1);
   const wanted = { title: line.slice(0, MAX_TITLE), description: request.description ?? "" };

@@ -1,5 +1,6 @@
 // The files that a push brings: large ones must come as LFS pointers to bytes that are there, the rest is stored.
 import type { Caller } from "../../access/caller";
+import { checkCard } from "../../formats/card/validate";
 import { FormatError } from "../../formats/format-error";
 import { type LfsPointer, looksLikeLfsPointer, parseLfsPointer } from "../../formats/git/lfs-pointer";
 import type { UnpackedObject } from "../../formats/git/unpack";
@@ -7,7 +8,6 @@ import type { GitId } from "../../ids";
 import { type Holding, STORED, storeBytes } from "../../store/contents";
 import { isBinary, MAX_REGULAR_BYTES } from "../attributes";
 import { linkable } from "../commits";
-import { checkFrontMatter } from "../model-card";
 import type { Repository } from "../repositories";
 import { type NewHistory, refuse, type WantedFile } from "./history";
 import type { KnownFile } from "./known-objects";
@@ -75,8 +75,8 @@ export class NewFiles {
     else if (size > MAX_BINARY_BYTES && isBinary(content, size))
       return `is a binary file of ${size} bytes, and those above ${MAX_BINARY_BYTES} belong in Git LFS: ${LFS_HINT}`;
     if (!this.#cards.has(id)) return null;
-    const [problem] = checkFrontMatter(new TextDecoder().decode(content));
-    return problem === undefined ? null : `its front matter is wrong: ${problem}`;
+    const [problem] = checkCard(this.#repo.type, new TextDecoder().decode(content)).errors;
+    return problem === undefined ? null : `its front matter is wrong: ${problem.message}`;
   }
 
   #checkPointer(id: GitId, content: Uint8Array): string | null {

@@ -12,7 +12,8 @@ import { Spool } from "../../store/spool";
 import { wakeUpkeep } from "../../store/tasks";
 import { MAX_REGULAR_BYTES } from "../attributes";
 import { pushToPull } from "../discussions/events";
-import type { Repository } from "../repositories";
+import { refreshIndex } from "../facts/store";
+import { MAIN, type Repository } from "../repositories";
 import { NewHistory, refuse } from "./history";
 import { BaseObjects, findKnown, type KnownObjects, measureTrees } from "./known-objects";
 import { NewFiles } from "./new-files";
@@ -211,6 +212,7 @@ async function publish(
         statements: [...updateStatements(caller, push.repo, updates), ...pulls.flatMap(({ statements }) => statements)],
       });
       if ([...push.newFiles.values()].some(({ lfs }) => lfs)) wakeUpkeep(platform);
+      if (updates.some(({ ref }) => ref === MAIN)) await refreshIndex(platform, push.repo);
       return moved;
     } catch (error) {
       if (!(error instanceof RefMoved)) throw error;

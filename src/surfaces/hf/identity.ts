@@ -2,10 +2,13 @@
 import { Hono } from "hono";
 import * as z from "zod";
 import { requireUser } from "../../access/caller";
-import { parseCard } from "../../formats/card/yaml";
+import { checkCard } from "../../formats/card/validate";
+import type { CardProblem } from "../../formats/card/yaml";
 import { ownProfile } from "../../hub/accounts";
 import type { AppEnv } from "../app-env";
 import { callerOf, jsonBody } from "./request";
+
+const CardBody = z.object({ content: z.string(), repoType: z.string().nullish() });
 
 export const identity = new Hono<AppEnv>()
   .get("/api/whoami-v2", async (c) => {
@@ -46,8 +49,9 @@ export const identity = new Hono<AppEnv>()
   })
   // Answers JSON even when the card is wrong: the client parses it before it looks at the status.
   .post("/api/validate-yaml", async (c) => {
-    const { content } = await jsonBody(c, z.object({ content: z.string(), repoType: z.string().optional() }));
-    const parsed = parseCard(content);
-    const errors = "problems" in parsed ? parsed.problems.map(({ message }) => ({ message })) : [];
-    return c.json({ errors, warnings: [] }, errors.length === 0 ? 200 : 400);
+    const { content, repoType } = await jsonBody(c, CardBody);
+
+    const { errors, warnings } = checkCard(repoType === "dataset" ? "dataset" : "model", content);
+    const messages = (problems: readonly CardProblem[]) => problems.map(({ message }) => ({ message }));
+    return c.json({ errors: messages(errors), warnings: messages(warnings) }, errors.length === 0 ? 200 : 400);
   });
