@@ -14,6 +14,7 @@ import { isGitAddress, renderGitError } from "./surfaces/git/errors";
 import { huggingFace } from "./surfaces/hf";
 import { renderHfError } from "./surfaces/hf/errors";
 import { lfs } from "./surfaces/lfs";
+import { redirectToMoved } from "./surfaces/moved";
 import { errorPage, pages, wantsPage } from "./surfaces/pages";
 import { v1 } from "./surfaces/v1";
 import { problemResponse } from "./surfaces/v1/problem";
@@ -82,7 +83,10 @@ app.all("/api/*", () => {
 app.route("/", pages);
 
 app.notFound((c) => render(c, new HubError("not_found")));
-app.onError((error, c) => render(c, asHubError(error, c.var.caller.platform.requestId)));
+app.onError(async (error, c) => {
+  const known = asHubError(error, c.var.caller.platform.requestId);
+  return (await redirectToMoved(c, known)) ?? render(c, known);
+});
 
 /** The caller's own id, which stands in its messages too, where it sends one; it names requests to people and opens nothing. */
 function requestIdOf(headers: Headers): string {

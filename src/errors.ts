@@ -33,6 +33,7 @@ const ERRORS = {
   access_request_not_found: [404, "{user} has not asked for access"],
   access_request_unchanged: [404, "The request of {user} is {status} already"],
   // What stands in the way
+  repo_name_taken: [409, "A {type} repository called {repo} already exists"],
   repo_exists: [409, "You already created this {type} repo: {repo}"],
   account_exists: [409, "The name {name} is taken"],
   ref_exists: [409, "Reference {ref} already exists"],

@@ -11,6 +11,7 @@ import { condemnObjects } from "../store/objects";
 import { findAccount } from "./accounts";
 import { type FirstFile, initialCommit } from "./commits";
 import { refreshIndex } from "./facts/store";
+import { takeName } from "./move";
 import { forgetRepository } from "./nearby";
 import { findRepo, MAIN, type Repository, repoName, targetOf } from "./repositories";
 
@@ -56,6 +57,7 @@ export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repos
           createdAt: now,
           updatedAt: now,
         }),
+        takeName(owner.id, repo),
         ...first.statements,
         eventStatement(
           platform.db,

@@ -9,6 +9,7 @@ import { collections } from "./collections";
 import { discussionRoutes } from "./discussions";
 import { identity } from "./identity";
 import { info } from "./info";
+import { lifecycle } from "./lifecycle";
 import { likes } from "./likes";
 import { listings } from "./listing";
 import { refRoutes } from "./refs";
@@ -29,6 +30,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", collections)
   .route("/", accessRequests)
   .route("/", webhooks)
+  .route("/", lifecycle)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)
