@@ -4,8 +4,7 @@ import { standingActor } from "../access/standing";
 import { commitBatch } from "../db/client";
 import { evaluations } from "../db/schema";
 import { HubError } from "../errors";
-import { authorOf, lfsEntry, type PreparedCommit, prepareCommit, storeFiles } from "../hub/commits";
-import { refreshIndex } from "../hub/facts/store";
+import { afterPush, authorOf, lfsEntry, type PreparedCommit, prepareCommit, storeFiles } from "../hub/commits";
 import { listTree } from "../hub/files";
 import { lineageStatement, type Parent } from "../hub/lineage";
 import {
@@ -21,7 +20,6 @@ import type { Change, NewFile } from "../hub/tree-edit";
 import { parseFilePath, parseRevision, type RefName } from "../ids";
 import type { Platform } from "../platform/platform";
 import { STORED, type StoredContent } from "../store/contents";
-import { wakeUpkeep } from "../store/tasks";
 import type { Report } from "./contract";
 import { mergeCard, recipe, trainingCard } from "./documents";
 import { evaluationRow } from "./evaluations";
@@ -128,8 +126,7 @@ async function commitRevision(
       ...endStatements(caller, job, { state: "succeeded", result: outcome }),
     ],
   );
-  wakeUpkeep(caller.platform);
-  if (job.outputRef === MAIN) await refreshIndex(caller.platform, repo);
+  await afterPush(caller.platform, repo, { refs: job.outputRef === null ? [] : [job.outputRef], bringsLfs: true });
 }
 
 /** The branch's head, or that of `main`, which a new branch starts from. */

@@ -19,7 +19,7 @@ import { refuseBrokenCard } from "./card-check";
 import { pushToPull } from "./discussions/events";
 import { refreshIndex } from "./facts/store";
 import { authorizePush } from "./push-rights";
-import { accessOf, askerOf, MAIN, ownersOf, type Repository, repoSubject } from "./repositories";
+import { accessOf, askerOf, MAIN, ownersOf, type Repository, targetOf } from "./repositories";
 import {
   type Change,
   editTree,
@@ -74,14 +74,24 @@ export async function commit(caller: Caller, repo: Repository, request: CommitRe
     try {
       // Commit point: the batch that moves the ref. Before it there are blobs and content rows that no tree names.
       await commitBatch(caller.platform.db, prepared.guards, prepared.statements);
-      if (request.changes.some((change) => change.kind === "put" && change.file.lfs)) wakeUpkeep(caller.platform);
-      if (request.ref === MAIN) await refreshIndex(caller.platform, repo);
+      const bringsLfs = request.changes.some((change) => change.kind === "put" && change.file.lfs);
+      await afterPush(caller.platform, repo, { refs: [request.ref], bringsLfs });
       return prepared.id;
     } catch (error) {
       const moved = error instanceof HubError && error.code === "ref_moved";
       if (!moved || request.parent !== undefined || round === MAX_ROUNDS) throw error;
     }
   }
+}
+
+/** What follows every batch that moved refs to new commits, whatever brought them. The clock repeats what a crash here leaves undone. */
+export async function afterPush(
+  platform: Platform,
+  repo: Repository,
+  { refs: moved, bringsLfs }: { readonly refs: readonly RefName[]; readonly bringsLfs: boolean },
+): Promise<void> {
+  if (bringsLfs) wakeUpkeep(platform);
+  if (moved.includes(MAIN)) await refreshIndex(platform, repo);
 }
 
 /** Who signs a commit of the caller. */
@@ -126,16 +136,7 @@ export async function prepareCommit(
       ...treeStatements(repo.id, rows),
       ...linkContents(repo.id, files, now),
       ...commitRows(db, repo, made, request.ref, now),
-      eventStatement(
-        db,
-        allowedEvent(platform, caller.actor, {
-          type: "ref.moved",
-          subject: repoSubject(repo),
-          action: "repo.write",
-          scopeId: repo.ownerId,
-          data: { ref: request.ref, oldSha: head.target, newSha: id },
-        }),
-      ),
+      movedEvent(caller, repo, { ref: request.ref, oldSha: head.target, newSha: id }),
       ...push.statements,
     ],
   };
@@ -151,6 +152,41 @@ export const filesStored = (files: readonly LinkedFile[]): Guard => ({
       else exists (select 1 from xet_files where id = j.value ->> 1 and state = 'registered') end)`,
   otherwise: () => new HubError("content_damaged"),
 });
+const movedEvent = (
+  { platform, actor }: Caller,
+  repo: Repository,
+  data: { readonly ref: RefName; readonly oldSha: GitId | null; readonly newSha: GitId },
+): Statement =>
+  eventStatement(
+    platform.db,
+    allowedEvent(platform, actor, { type: "ref.moved", ...targetOf(repo), action: "repo.write", data }),
+  );
+
+/** A commit of a tree that was merged: its rows, and the branch moved to it from its first parent. */
+export function mergedCommit(
+  caller: Caller,
+  repo: Repository,
+  ref: RefName,
+  given: {
+    readonly tree: GitId;
+    readonly rows: readonly TreeRow[];
+    readonly parents: readonly [GitId, GitId];
+    readonly message: string;
+  },
+): { id: GitId; statements: Statement[] } {
+  const { db } = caller.platform;
+  const now = caller.platform.now();
+  const made = gitCommit({ ...given, author: authorOf(caller), now });
+  const id = commitId(made);
+  return {
+    id,
+    statements: [
+      ...treeStatements(repo.id, given.rows),
+      ...commitRows(db, repo, made, ref, now),
+      movedEvent(caller, repo, { ref, oldSha: given.parents[0], newSha: id }),
+    ],
+  };
+}
 
 const HeadRow = z.object({
   commit_id: hexId.nullable(),

@@ -20,8 +20,15 @@ export type FileEntry = {
 };
 /** A file to be written into a tree, and how its repository will hold the bytes. */
 export type NewFile = FileEntry & { readonly holding: Holding };
-type Directory = { readonly kind: "directory"; readonly id: GitId | null; readonly children: Map<string, Node> | null };
-type Node = FileEntry | Directory;
+/** An entry of a stored tree. */
+export type TreeNode = FileEntry | { readonly kind: "directory"; readonly id: GitId };
+/** An entry of a tree in the making; `children` are known of a directory that may have changed. */
+export type WorkingNode = FileEntry | Directory;
+type Directory = {
+  readonly kind: "directory";
+  readonly id: GitId | null;
+  readonly children: Map<string, WorkingNode> | null;
+};
 
 export type Change =
   | { readonly kind: "put"; readonly path: FilePath; readonly file: NewFile; readonly field: string }
@@ -31,13 +38,13 @@ export type Change =
 export type LoadedEntry = {
   readonly directory: string;
   readonly name: string;
-  readonly node: FileEntry | { kind: "directory"; id: GitId };
+  readonly node: TreeNode;
 };
 
 export type TreeRow = {
   readonly tree: GitId;
   readonly name: string;
-  readonly node: FileEntry | { kind: "directory"; id: GitId };
+  readonly node: TreeNode;
 };
 
 /** Paths of all directories that the changes touch, the root ("") included. */
@@ -67,15 +74,15 @@ export function editTree(loaded: readonly LoadedEntry[], changes: readonly Chang
     apply(root, change);
   }
   const rows: TreeRow[] = [];
-  return { root: seal(root, rows)?.id ?? treeId([]), rows };
+  return { root: sealTree(root, rows), rows };
 }
 
-function assemble(loaded: readonly LoadedEntry[]): Map<string, Node> {
-  const byDirectory = new Map<string, Map<string, Node>>([["", new Map()]]);
-  const childrenOf = (path: string): Map<string, Node> => {
+function assemble(loaded: readonly LoadedEntry[]): Map<string, WorkingNode> {
+  const byDirectory = new Map<string, Map<string, WorkingNode>>([["", new Map()]]);
+  const childrenOf = (path: string): Map<string, WorkingNode> => {
     const known = byDirectory.get(path);
     if (known !== undefined) return known;
-    const children = new Map<string, Node>();
+    const children = new Map<string, WorkingNode>();
     byDirectory.set(path, children);
     return children;
   };
@@ -89,7 +96,7 @@ function assemble(loaded: readonly LoadedEntry[]): Map<string, Node> {
   return childrenOf("");
 }
 
-function apply(root: Map<string, Node>, change: Change): void {
+function apply(root: Map<string, WorkingNode>, change: Change): void {
   const names = change.path.split("/");
   const last = names.pop() ?? "";
   let directory = root;
@@ -98,7 +105,7 @@ function apply(root: Map<string, Node>, change: Change): void {
     if (next?.kind === "directory" && next.children !== null) directory = next.children;
     else if (next === undefined && change.kind === "put") {
       refuseCaseTwin(directory, name, change);
-      const children = new Map<string, Node>();
+      const children = new Map<string, WorkingNode>();
       directory.set(name, { kind: "directory", id: null, children });
       directory = children;
     } else if (next?.kind === "file" && change.kind === "put")
@@ -126,10 +133,10 @@ function apply(root: Map<string, Node>, change: Change): void {
   }
 }
 
-const foldedNames = new WeakMap<Map<string, Node>, Map<string, string>>();
+const foldedNames = new WeakMap<Map<string, WorkingNode>, Map<string, string>>();
 
 /** Two names that differ only by case can't both be checked out on common file systems. */
-function refuseCaseTwin(directory: Map<string, Node>, name: string, change: Change): void {
+function refuseCaseTwin(directory: Map<string, WorkingNode>, name: string, change: Change): void {
   let folded = foldedNames.get(directory);
   if (folded === undefined) {
     folded = new Map([...directory.keys()].map((one) => [pathKey(one), one]));
@@ -144,9 +151,12 @@ function refuseCaseTwin(directory: Map<string, Node>, name: string, change: Chan
   folded.set(pathKey(name), name);
 }
 
+/** The id of a tree; the rows of every directory whose children are known are added to `rows`. */
+export const sealTree = (root: Map<string, WorkingNode>, rows: TreeRow[]): GitId => seal(root, rows)?.id ?? treeId([]);
+
 /** Ids from the leaves up; directories that became empty vanish, as git has none. */
-function seal(children: Map<string, Node>, rows: TreeRow[]): { id: GitId } | null {
-  const entries: { name: string; node: FileEntry | { kind: "directory"; id: GitId } }[] = [];
+function seal(children: Map<string, WorkingNode>, rows: TreeRow[]): { id: GitId } | null {
+  const entries: { name: string; node: TreeNode }[] = [];
   for (const [name, node] of children) {
     if (node.kind === "file") entries.push({ name, node });
     else {

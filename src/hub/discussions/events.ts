@@ -159,6 +159,8 @@ export const trailStatement = (
       readonly status: Status;
       readonly isPull: boolean;
       readonly commentId?: string;
+      readonly base?: RefName;
+      readonly mergeCommit?: GitId;
     };
   },
 ): Statement => {

@@ -9,11 +9,10 @@ import { decodeTree } from "../../formats/git/tree";
 import { Unpacker } from "../../formats/git/unpack";
 import type { GitId } from "../../ids";
 import { Spool } from "../../store/spool";
-import { wakeUpkeep } from "../../store/tasks";
 import { MAX_REGULAR_BYTES } from "../attributes";
+import { afterPush } from "../commits";
 import { pushToPull } from "../discussions/events";
-import { refreshIndex } from "../facts/store";
-import { MAIN, type Repository } from "../repositories";
+import type { Repository } from "../repositories";
 import { NewHistory, refuse } from "./history";
 import { BaseObjects, findKnown, type KnownObjects, measureTrees } from "./known-objects";
 import { NewFiles } from "./new-files";
@@ -211,8 +210,8 @@ async function publish(
         guards: [...updateGuards(push.repo, updates), ...pulls.flatMap(({ guards }) => guards)],
         statements: [...updateStatements(caller, push.repo, updates), ...pulls.flatMap(({ statements }) => statements)],
       });
-      if ([...push.newFiles.values()].some(({ lfs }) => lfs)) wakeUpkeep(platform);
-      if (updates.some(({ ref }) => ref === MAIN)) await refreshIndex(platform, push.repo);
+      const bringsLfs = [...push.newFiles.values()].some(({ lfs }) => lfs);
+      await afterPush(platform, push.repo, { refs: updates.map(({ ref }) => ref), bringsLfs });
       return moved;
     } catch (error) {
       if (!(error instanceof RefMoved)) throw error;

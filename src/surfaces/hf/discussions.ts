@@ -1,8 +1,10 @@
 // Discussions and pull requests: lists, details with everything that happened, comments, titles, status, merging.
 import { Hono } from "hono";
 import * as z from "zod";
+import { HubError } from "../../errors";
 import { comment, editComment, hideComment, rename, setStatus } from "../../hub/discussions/changes";
 import type { DiscussionEvent } from "../../hub/discussions/events";
+import { findConflicts, isPullRequest, mergePull, type PullRequest } from "../../hub/discussions/merging";
 import { MAX_TITLE, openDiscussion, openDraft } from "../../hub/discussions/opening";
 import { type Discussion, findDiscussion, listDiscussions, readEvents } from "../../hub/discussions/reading";
 import { findRepo, findSnapshot, repoName } from "../../hub/repositories";
@@ -10,7 +12,7 @@ import { parseRevision, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { linkOf } from "../pages/address";
 import { renderComment } from "../pages/markdown";
-import { API_TYPES, type Ctx, callerOf, checked, jsonBody, originOf, repoIdOf } from "./request";
+import { API_TYPES, type Ctx, callerOf, checked, jsonBody, originOf, readJson, repoIdOf } from "./request";
 
 const PAGE = 50;
 /** Characters. */
@@ -108,19 +110,22 @@ async function discussionOf(c: Ctx, type: RepoType): Promise<Discussion> {
   return findDiscussion(callerOf(c), repo, Number(c.req.param("number")));
 }
 
+async function pullJson(c: Ctx, pull: PullRequest) {
+  const { base, mergeCommit } = pull;
+  return {
+    changes: { base, ...(mergeCommit === null ? {} : { mergeCommitId: mergeCommit }) },
+    filesWithConflicts: await findConflicts(callerOf(c), pull),
+  };
+}
+
 async function details(c: Ctx, type: RepoType) {
+  const caller = callerOf(c);
   const discussion = await discussionOf(c, type);
-  const events = await readEvents(callerOf(c), discussion);
-  const { base, mergeCommit } = discussion;
+  const events = await readEvents(caller, discussion);
   return c.json({
     ...headJson(discussion),
     events: events.map((event) => eventJson(c, discussion, event)),
-    ...(base === null
-      ? {}
-      : {
-          changes: { base, ...(mergeCommit === null ? {} : { mergeCommitId: mergeCommit }) },
-          filesWithConflicts: null,
-        }),
+    ...(isPullRequest(discussion) ? await pullJson(c, discussion) : {}),
   });
 }
 
@@ -160,6 +165,15 @@ async function changeStatus(c: Ctx, type: RepoType) {
   return c.json({ newStatus: eventJson(c, discussion, event) });
 }
 
+async function merge(c: Ctx, type: RepoType) {
+  const discussion = await discussionOf(c, type);
+  if (!isPullRequest(discussion))
+    throw new HubError("invalid_request", { problem: "A discussion has nothing to merge: open a pull request" });
+  const { comment: text } = checked(z.object({ comment: MaybeText }), await readJson(c, {}));
+  await mergePull(callerOf(c), discussion, text);
+  return c.json({});
+}
+
 export const discussionRoutes = new Hono<AppEnv>();
 for (const [segment, type] of Object.entries(API_TYPES)) {
   const all = `/api/${segment}/:owner/:name/discussions`;
@@ -172,4 +186,5 @@ for (const [segment, type] of Object.entries(API_TYPES)) {
   discussionRoutes.post(`${one}/comment/:id/hide`, (c) => hide(c, type));
   discussionRoutes.post(`${one}/title`, (c) => setTitle(c, type));
   discussionRoutes.post(`${one}/status`, (c) => changeStatus(c, type));
+  discussionRoutes.post(`${one}/merge`, (c) => merge(c, type));
 }

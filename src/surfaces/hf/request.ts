@@ -92,8 +92,10 @@ export async function jsonBody<T>(c: Ctx, schema: z.ZodType<T>): Promise<T> {
   return checked(schema, await readJson(c));
 }
 
-export async function readJson(c: Ctx): Promise<unknown> {
+/** With `whenEmpty`, clients may send no body at all. */
+export async function readJson(c: Ctx, whenEmpty?: object): Promise<unknown> {
   const bytes = await readAll(c.req.raw.body, MAX_JSON_BYTES);
+  if (bytes.byteLength === 0 && whenEmpty !== undefined) return whenEmpty;
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch {

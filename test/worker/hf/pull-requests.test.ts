@@ -49,7 +49,11 @@ describe("a commit with create_pr", () => {
   it("is refused to visitors, and for a base that is no branch", async () => {
     expect((await propose(anonymous)).status).toBe(401);
     expect((await propose(bob, "nowhere")).status).toBe(404);
-    expect((await propose(bob, await head("main"))).status).toBe(404);
+    await ada.post(`/api/models/${REPO}/tag/main`, { tag: "v1" });
+    const nowhere = await propose(bob, "nowhere");
+    expect(nowhere.headers.get("x-error-code")).toBe("RevisionNotFound");
+    for (const base of [await head("main"), "v1", "refs%2Ftags%2Fv1", "refs%2Fpr%2F1"])
+      expect((await propose(bob, base)).status, base).toBe(404);
   });
 
   it("hides a private repository from who can't see it", async () => {
