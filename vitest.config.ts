@@ -23,6 +23,7 @@ export default defineConfig({
                 COMPUTE_URL: "http://compute.test",
                 PUBLIC_URL: "http://hub.test",
                 UPLOAD_PART_BYTES: "262144",
+                RATE_LIMITS: "off",
                 // A day: tests run background work themselves.
                 UPKEEP_DELAY_MS: "86400000",
               },

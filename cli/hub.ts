@@ -170,6 +170,8 @@ class LocalHub implements Hub {
           COMPUTE_URL: this.computeUrl,
           // Here the bucket and the database are as near as a cache could be.
           EDGE_CACHE: "off",
+          // Who started it may ask as often as they like.
+          RATE_LIMITS: "off",
           ...this.#options.bindings,
         },
       },

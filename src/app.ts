@@ -1,6 +1,7 @@
 // The Hono app: the order of middleware, and one line for each mounted surface.
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
+import { RateLimiter, rateHeaders, tooManyRequests } from "./access/rate-limits";
 import { identify } from "./access/tokens";
 import { HubError } from "./errors";
 import { actorName } from "./events/trail";
@@ -22,11 +23,14 @@ import { xet, xetObjects, xetTelemetry } from "./surfaces/xet";
 import { renderXetError } from "./surfaces/xet/errors";
 
 const EXPOSED_HEADERS =
-  "X-Repo-Commit X-Request-Id X-Error-Code X-Error-Message X-Total-Count ETag Link Accept-Ranges Content-Range X-Linked-Size X-Linked-ETag X-Xet-Hash X-Xet-Refresh-Route X-Xet-Cas-Url X-Xet-Access-Token X-Xet-Token-Expiration X-D1-Bookmark".split(
+  "X-Repo-Commit X-Request-Id X-Error-Code X-Error-Message X-Total-Count ETag Link Accept-Ranges Content-Range X-Linked-Size X-Linked-ETag X-Xet-Hash X-Xet-Refresh-Route X-Xet-Cas-Url X-Xet-Access-Token X-Xet-Token-Expiration X-D1-Bookmark RateLimit RateLimit-Policy Retry-After X-HF-Warning".split(
     " ",
   );
 
 const BOOKMARK_HEADER = "x-d1-bookmark";
+
+/** Of this isolate. */
+const rateLimiter = new RateLimiter();
 
 export const app = new Hono<AppEnv>();
 
@@ -46,6 +50,7 @@ app.use(async (c, next) => {
   if (mayBeNews(c)) platform.defer(platform.messenger.wake().catch(() => undefined));
   const bookmark = platform.session.bookmark();
   if (bookmark !== null) c.header(BOOKMARK_HEADER, bookmark);
+  for (const [name, value] of rateHeaders(c.var.rate)) c.header(name, value);
   console.log(
     JSON.stringify({
       level: "info",
@@ -62,11 +67,25 @@ app.use(async (c, next) => {
 
 app.route("/", xetObjects);
 
+/** Before anyone is asked who they are: who has asked too often costs no query. */
+app.use(async (c, next) => {
+  const rate = rateLimiter.take(c.var.caller.platform, c.req.path, c.req.header("authorization"));
+  if (rate !== null) {
+    c.set("rate", rate);
+    if (rate.refused) throw tooManyRequests(rate);
+  }
+  await next();
+});
+
 app.use(async (c, next) => {
   const { platform } = c.var.caller;
   // Bootstrap is authorised by the hub's own secret, which is nobody's token.
-  if (c.req.path !== "/api/v1/bootstrap")
-    c.set("caller", { platform, actor: await identify(platform, c.req.header("authorization")) });
+  if (c.req.path !== "/api/v1/bootstrap") {
+    const authorization = c.req.header("authorization");
+    const actor = await identify(platform, authorization);
+    c.set("caller", { platform, actor });
+    rateLimiter.know(authorization, actor);
+  }
   await next();
 });
 

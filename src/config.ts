@@ -1,6 +1,8 @@
 // Settings, parsed once into one typed object: each with its variable, its default and the fix when it is missing.
 import * as z from "zod";
 
+const quota = (unset: number) => z.coerce.number().int().positive().default(unset);
+
 const Settings = z.object({
   /** Key of upload URLs and job tokens; also admits the one bootstrap call. `wrangler secret put OWM_SECRET`. */
   OWM_SECRET: z.string().min(32),
@@ -43,6 +45,12 @@ const Settings = z.object({
   COLLECT_AFTER_HOURS: z.coerce.number().min(24).default(48),
   /** The same for xorbs, which clients remember for three weeks and do not send again. Days. */
   COLLECT_XORBS_AFTER_DAYS: z.coerce.number().gt(21).default(22),
+  /** Requests that one client may make in five minutes, by kind: calls of the APIs, files, pages, git. `RATE_LIMITS=off` takes any number. */
+  RATE_LIMITS: z.enum(["on", "off"]).default("on"),
+  RATE_LIMIT_API: quota(5000),
+  RATE_LIMIT_RESOLVERS: quota(20_000),
+  RATE_LIMIT_PAGES: quota(2000),
+  RATE_LIMIT_GIT: quota(2000),
 });
 
 const GROUPS = [
@@ -71,7 +79,12 @@ export type Config = {
   readonly downloadDomain: { readonly origin: string; readonly secret: string } | null;
   readonly edgeCache: boolean;
   readonly graces: Graces;
+  /** Null: no limits. */
+  readonly rateLimits: Readonly<Record<RateBucket, number>> | null;
 };
+
+/** What requests are counted as, by the names that clients show. */
+export type RateBucket = "api" | "resolvers" | "pages" | "git";
 
 /** How long what nothing names any more stays, in milliseconds. */
 export type Graces = {
@@ -131,6 +144,15 @@ export function readConfig(env: object): Config {
       xorbs: data.COLLECT_XORBS_AFTER_DAYS * 24 * HOUR_MS,
       objects: OBJECT_GRACE_MS,
     },
+    rateLimits:
+      data.RATE_LIMITS === "off"
+        ? null
+        : {
+            api: data.RATE_LIMIT_API,
+            resolvers: data.RATE_LIMIT_RESOLVERS,
+            pages: data.RATE_LIMIT_PAGES,
+            git: data.RATE_LIMIT_GIT,
+          },
     upkeepDelayMs: data.UPKEEP_DELAY_MS,
     webhooksToLoopback: data.WEBHOOKS_TO_LOOPBACK === "on",
   };

@@ -80,6 +80,10 @@ const ERRORS = {
   xet_shard_invalid: [400, "The shard is refused: {problem}"],
   // What this hub does not do
   not_served: [501, "{what} are not served by this hub"],
+  too_many_requests: [
+    429,
+    "Too many requests: {quota} are taken in {window} seconds. Try again in {reset} seconds, and with a token if you sent none.",
+  ],
   // What failed on our side
   xet_claim_pending: [
     503,

@@ -6,6 +6,7 @@ export { Clock } from "./platform/clock";
 export { EventBuffer } from "./platform/event-buffer";
 export { JobWorkflow } from "./platform/job-workflow";
 export { Messenger } from "./platform/messenger";
+export { RateWindow } from "./platform/rate-window";
 export { Upkeep } from "./platform/upkeep";
 
 export default {

@@ -3,6 +3,7 @@ import { createHmac } from "node:crypto";
 import { sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, type Caller } from "../access/caller";
+import { networkOf } from "../access/rate-limits";
 import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { allowedEvent } from "../events/trail";
@@ -57,10 +58,6 @@ function useOf({ platform, actor }: Caller, repo: Repository, kind: "fetch" | "l
     .slice(0, 22);
   return { repoId: repo.id, day, kind: CI_AGENT.test(peer.agent) ? "ci" : kind, client };
 }
-
-/** Of an IPv6 address the network, in which one machine has many. */
-export const networkOf = (address: string): string =>
-  address.includes(":") ? address.split(":").slice(0, 4).join(":") : address;
 
 /** What says what a model is, but is read by people as well as by programs, or by neither. */
 const NO_USE = /(^|\/)(\.gitattributes|\.gitignore|readme(\.md)?|licen[cs]e[^/]*|notice[^/]*|citation\.cff)$/i;

@@ -20,6 +20,7 @@ export type Env = {
   readonly JOBS: Workflow<{ job: string; driver: number }>;
   readonly CLOCK: DurableObjectNamespace<import("./clock").Clock>;
   readonly EVENT_BUFFER: DurableObjectNamespace<import("./event-buffer").EventBuffer>;
+  readonly RATE_WINDOWS: DurableObjectNamespace<import("./rate-window").RateWindow>;
   readonly UPKEEP: DurableObjectNamespace<import("./upkeep").Upkeep>;
   readonly MESSENGER: DurableObjectNamespace<import("./messenger").Messenger>;
   /** Where the hub runs on a machine of its own: a network that leads to public addresses only, as Cloudflare's does by itself. */
@@ -109,6 +110,9 @@ export function cloudflarePlatform(
     events: {
       record: (events: readonly AuditEvent[], uses: readonly RepoUse[] = []) =>
         env.EVENT_BUFFER.get(env.EVENT_BUFFER.idFromName("hub")).record([...events], [...uses]),
+    },
+    rates: {
+      add: async (key, window, count) => env.RATE_WINDOWS.get(env.RATE_WINDOWS.idFromName(key)).add(window, count),
     },
     jobs: workflowDriver(env),
     upkeep: { wake: () => env.UPKEEP.get(env.UPKEEP.idFromName("hub")).wake() },

@@ -69,6 +69,12 @@ export type RepoUse = {
 /** Takes events and uses off the hot path: durable once the promise resolves, in D1 some seconds later, each once. */
 export type EventSink = { record(events: readonly AuditEvent[], uses?: readonly RepoUse[]): Promise<void> };
 
+/**
+ * Adds up, for all places where the hub runs, what was counted under a key in a window; told the sum. Forgotten whenever nobody adds for
+ * a while, and when a later window begins.
+ */
+export type SharedCounter = { add(key: string, window: number, count: number): Promise<number> };
+
 /** Where a request comes from, as far as the network tells; empty texts where no request is behind. */
 export type Peer = { readonly address: string; readonly agent: string };
 export const NOBODY: Peer = { address: "", agent: "" };
@@ -102,6 +108,7 @@ export type Platform = {
   readonly cache: EdgeCache;
   readonly blobs: BlobStore;
   readonly events: EventSink;
+  readonly rates: SharedCounter;
   readonly jobs: JobDriver;
   readonly upkeep: Upkeep;
   readonly messenger: Messenger;

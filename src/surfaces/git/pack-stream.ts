@@ -55,7 +55,7 @@ export function packStream(
   };
   const [commit] = contents.commits;
   if (objectCount(contents) > 0)
-    noteDownload(caller, repo, { via: "git", ...(commit === undefined ? {} : { commit }) });
+    noteDownload(caller, repo, { via: "git", ...(commit === undefined ? {} : { commit }) }, true);
   platform.defer(
     send().catch(async (error: unknown) => {
       // A client that went away is no failure of ours, and can't be told.

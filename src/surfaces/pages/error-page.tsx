@@ -17,6 +17,7 @@ const HEADINGS: Partial<Record<number, string>> = {
   401: "Sign in first",
   403: "You may not do this",
   404: "Nothing is here",
+  429: "Too many requests",
   500: "Something failed on our side",
 };
 
@@ -46,7 +47,7 @@ export function errorPage(c: Ctx, error: HubError): Response | Promise<Response>
 }
 
 /** The statuses that a page may have; any other refusal of a GET is about the address, which then names nothing. */
-function statusOf({ status }: HubError): 401 | 403 | 404 | 500 {
-  if (status === 401 || status === 403) return status;
+function statusOf({ status }: HubError): 401 | 403 | 404 | 429 | 500 {
+  if (status === 401 || status === 403 || status === 429) return status;
   return status >= 500 ? 500 : 404;
 }

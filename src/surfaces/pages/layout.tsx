@@ -80,7 +80,7 @@ function Page({ title, description, live = false, children }: PageProps) {
   );
 }
 
-export type Answer = { readonly status?: 200 | 401 | 403 | 404 | 500 } & PageProps;
+export type Answer = { readonly status?: 200 | 401 | 403 | 404 | 429 | 500 } & PageProps;
 
 /** The page as a response. */
 export function answer(c: Ctx, { status = 200, ...page }: Answer): Response | Promise<Response> {
