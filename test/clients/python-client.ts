@@ -1,11 +1,12 @@
 // The stock Python client in its versions, each step of it a process with an environment and a cache of its own.
 import { type ChildProcess, execFile } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { inject } from "vitest";
 import * as z from "zod";
+import { sha256 } from "./scratch.ts";
 
 const exec = promisify(execFile);
 
@@ -23,23 +24,56 @@ export type Version = (typeof XET_VERSIONS)[number];
 /** The hf_xet that came with an older version. */
 const OLDER_XET = "1.6.0";
 
-/** Where an older version lies with its hf_xet; installed there on first use. Its other dependencies are the environment's own. */
-async function packagesOf(version: Version): Promise<string | undefined> {
-  if (version === "2.4.0") return undefined;
+/** `transformers` and `datasets` with what the environment lacks of their dependencies. */
+const ECOSYSTEM = [
+  "transformers==5.24.0",
+  "tokenizers==0.23.3",
+  "regex==2026.11.19",
+  "datasets==5.2.0",
+  "pyarrow==26.0.1",
+  "pandas==3.1.1",
+  "python-dateutil==4.0.0",
+  "dill==0.4.1",
+  "multiprocess==0.70.19",
+  "xxhash==4.1.0",
+];
+
+/** Where packages lie that the environment does not have; installed there on first use. What else they need is the environment's own. */
+async function installed(name: string, packages: readonly string[]): Promise<string> {
   const cache = join(ROOT, ".cache");
-  const place = join(cache, `huggingface_hub-${version}-hf_xet-${OLDER_XET}`);
-  if (existsSync(place)) return place;
+  const place = join(cache, name);
+  // `dill`, which `datasets` hashes by, knows libraries by this name in their path.
+  const packagesFolder = join(place, "site-packages");
+  if (existsSync(place)) return packagesFolder;
   mkdirSync(cache, { recursive: true });
   // Installed beside its place and then moved: an interrupted install leaves nothing that looks finished.
   const draft = mkdtempSync(join(cache, "installing-"));
   try {
-    const what = [`huggingface_hub==${version}`, `hf-xet==${OLDER_XET}`];
-    await exec(PYTHON, ["-m", "pip", "install", "--quiet", "--no-deps", "--target", draft, ...what]);
+    await exec(PYTHON, [
+      "-m",
+      "pip",
+      "install",
+      "--quiet",
+      "--no-deps",
+      "--target",
+      join(draft, "site-packages"),
+      ...packages,
+    ]);
     renameSync(draft, place);
   } finally {
     rmSync(draft, { recursive: true, force: true });
   }
-  return place;
+  return packagesFolder;
+}
+
+async function packagesOf({ version, ecosystem }: Session): Promise<string[]> {
+  const packages: Promise<string>[] = [];
+  if (version !== "2.4.0") {
+    const older = [`huggingface_hub==${version}`, `hf-xet==${OLDER_XET}`];
+    packages.push(installed(`huggingface_hub-${version}-with-hf_xet-${OLDER_XET}`, older));
+  }
+  if (ecosystem === true) packages.push(installed(`ecosystem-${sha256(ECOSYSTEM.join(" ")).slice(0, 12)}`, ECOSYSTEM));
+  return Promise.all(packages);
 }
 
 export type Session = {
@@ -51,13 +85,15 @@ export type Session = {
   readonly endpoint?: string;
   /** As a client without hf_xet: files go by LFS. */
   readonly withoutXet?: boolean;
+  /** With the libraries that models and datasets are used through. */
+  readonly ecosystem?: boolean;
   /** More of the client's environment. */
   readonly settings?: Readonly<Record<string, string>>;
 };
 
 /** The environment of a program that uses the client, with nothing in it of who runs the tests. */
 export async function pythonEnvironment(session: Session): Promise<NodeJS.ProcessEnv> {
-  const packages = await packagesOf(session.version);
+  const packages = await packagesOf(session);
   const inherited = Object.entries(process.env).filter(([name]) => !/^(HF_|HUGGING|PYTHON)/.test(name));
   return {
     ...Object.fromEntries(inherited),
@@ -70,7 +106,7 @@ export async function pythonEnvironment(session: Session): Promise<NodeJS.Proces
     PYTHONDONTWRITEBYTECODE: "1",
     ...(session.withoutXet === true ? { HF_HUB_DISABLE_XET: "1" } : {}),
     ...(session.token === undefined ? {} : { HF_TOKEN: session.token }),
-    ...(packages === undefined ? {} : { PYTHONPATH: packages }),
+    ...(packages.length === 0 ? {} : { PYTHONPATH: packages.join(delimiter) }),
     ...session.settings,
   };
 }

@@ -23,6 +23,10 @@ import { xetTokens } from "./xet-tokens";
 const VERBS =
   "auth-check|branch|commit|commits|discussions|duplicate|lfs-files|like|likers|paths-info|preupload|refs|revision|settings|super-squash|tag|tree|user-access-request|xet-read-token|xet-write-token";
 
+function repoNotFound(): never {
+  throw new HubError("repo_not_found");
+}
+
 /** Routes that name more come first: `/api/models/:owner/:name` would take none of theirs, but `/:owner/:name/…` might. */
 export const huggingFace = new Hono<AppEnv>()
   .route("/", identity)
@@ -42,6 +46,5 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", repos)
   .route("/", downloads)
   // Ids of one segment are the ecosystem's oldest models: here they name nothing, whatever is asked of them.
-  .all(`/api/:kind{models|datasets|spaces}/:name/:verb{${VERBS}}/*`, () => {
-    throw new HubError("repo_not_found");
-  });
+  .all(`/api/:kind{(?:models|datasets|spaces)}/:name/:verb{(?:${VERBS})}/*`, repoNotFound)
+  .get("/:name/:verb{(?:resolve|raw)}/:revision/:path{.+}", repoNotFound);

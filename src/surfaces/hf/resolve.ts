@@ -18,8 +18,9 @@ const XET_FILE_INFO = "application/vnd.xet-fileinfo+json";
 async function resolve(c: Ctx, type: RepoType) {
   const caller = callerOf(c);
   const { platform } = caller;
+  const id = repoIdOf(c, type);
   const { revision, path } = revisionAndFile(c);
-  const file = await findFileNearby(caller, repoIdOf(c, type), revision, path, "download", likelySpan(c.req.raw));
+  const file = await findFileNearby(caller, id, revision, path, "download", likelySpan(c.req.raw));
   const { repo, commit } = file.snapshot;
   const etag = `"${file.lfs ? file.sha256 : file.id}"`;
   const name = path.slice(path.lastIndexOf("/") + 1);
@@ -90,8 +91,9 @@ function disposition(name: string): string {
 async function raw(c: Ctx, type: RepoType) {
   const caller = callerOf(c);
   const { platform } = caller;
+  const id = repoIdOf(c, type);
   const { revision, path } = revisionAndFile(c);
-  const file = await findFileNearby(caller, repoIdOf(c, type), revision, path, "download", likelySpan(c.req.raw));
+  const file = await findFileNearby(caller, id, revision, path, "download", likelySpan(c.req.raw));
   const headers = {
     "x-repo-commit": file.snapshot.commit,
     "content-type": "text/plain; charset=utf-8",

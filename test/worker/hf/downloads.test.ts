@@ -258,10 +258,17 @@ describe("any address", () => {
     ["GET", "/api/models/gpt2/commits/main"],
     ["DELETE", "/api/datasets/squad/like"],
     ["POST", "/api/spaces/demo/commit/main"],
+    ["HEAD", "/gpt2/resolve/main/config.json"],
+    ["GET", "/datasets/squad/raw/main/README.md"],
   ])("of an id of one segment, %s %s, names no repository", async (method, path) => {
     const answer = await ada.send(method, path);
     expect([answer.status, answer.headers.get("x-error-code")]).toEqual([404, "RepoNotFound"]);
   });
+});
+
+it("an address that nothing is served at is none of a repository's, which may well be there", async () => {
+  const answer = await ada.get(`/api/models/${REPO}/nothing/like`);
+  expect([answer.status, answer.headers.get("x-error-code")]).toEqual([404, null]);
 });
 
 describe("tokens", () => {
