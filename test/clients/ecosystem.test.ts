@@ -92,7 +92,8 @@ it("datasets loads files of a repository by configuration, split and revision, a
   expect(loaded).toEqual({
     lines: true,
     now: 1,
-    table: true,
+    few: true,
+    csv: true,
     streamed: ["row 0", "row 1", "row 2"],
     snapshot: 20,
     by_uri: 20,

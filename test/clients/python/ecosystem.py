@@ -1,9 +1,10 @@
-"""The libraries that models and datasets are used through: `transformers` and `datasets`, with a model and data made here."""
+"""What models and datasets are used through: `transformers` and `datasets`, with a model and data made here."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder
@@ -26,7 +27,9 @@ WORDS = ["<unk>", "open", "weights", "belong", "to", "all", "of", "us"]
 
 def tiny_model() -> GPT2LMHeadModel:
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=len(WORDS), n_positions=16, n_embd=8, n_layer=1, n_head=2))
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(WORDS), n_positions=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    )
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -59,17 +62,18 @@ def use(_: HfApi, args: Arguments) -> object:
     repo = args["repo"]
     tokens = AutoTokenizer.from_pretrained(repo)("open weights belong to us", return_tensors="pt")
 
-    def logits(**where: str) -> torch.Tensor:
+    def logits(**where: Any) -> torch.Tensor:
         with torch.no_grad():
-            return AutoModelForCausalLM.from_pretrained(repo, **where)(**tokens).logits
+            result: torch.Tensor = AutoModelForCausalLM.from_pretrained(repo, **where)(**tokens).logits
+            return result
 
     main, shifted = logits(), logits(revision="shifted")
     generate = pipeline("text-generation", model=repo, tokenizer=repo)
     return {
-        "same_as_made_here": torch.equal(main, tiny_model()(**tokens).logits.detach()),
+        "same_as_made_here": torch.equal(main, tiny_model().eval()(**tokens).logits.detach()),
         "branch_differs": not torch.equal(main, shifted),
         "pull_request_is_branch": torch.equal(shifted, logits(revision=args["pull_request"])),
-        "offline": torch.equal(main, logits(local_files_only=True)),  # type: ignore[arg-type]
+        "offline": torch.equal(main, logits(local_files_only=True)),
         "ids": tokens["input_ids"].tolist(),
         "config": AutoConfig.from_pretrained(repo).model_type,
         "generated": len(generate("open weights", max_new_tokens=2, do_sample=False)),
@@ -90,10 +94,11 @@ def share(api: HfApi, args: Arguments) -> object:
     folder = Path(args["folder"])
     folder.mkdir()
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    (folder / "test.csv").write_text("text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in ROWS[:5]))
+    (folder / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:5]))
+    (folder / "extra.csv").write_text("text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in ROWS[:5]))
     configs = [
         {"config_name": "lines", "data_files": "train.jsonl", "default": True},
-        {"config_name": "table", "data_files": [{"split": "test", "path": "test.csv"}]},
+        {"config_name": "few", "data_files": [{"split": "test", "path": "few.jsonl"}]},
     ]
     (folder / "README.md").write_text(f"---\nconfigs: {json.dumps(configs)}\n---\n# Rows\n")
     files, pushed = args["files"], args["pushed"]
@@ -103,7 +108,9 @@ def share(api: HfApi, args: Arguments) -> object:
     api.upload_file(
         path_or_fileobj=json.dumps(ROWS[0]).encode(), path_in_repo="train.jsonl", repo_id=files, repo_type="dataset"
     )
-    DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:3])}).push_to_hub(pushed, private=True)
+    DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:3])}).push_to_hub(
+        pushed, private=True
+    )
     Dataset.from_list(ROWS[:7]).push_to_hub(pushed, config_name="small")
     return sorted(api.list_repo_files(pushed, repo_type="dataset"))
 
@@ -116,7 +123,8 @@ def load(_: HfApi, args: Arguments) -> object:
     return {
         "lines": load_dataset(files, split="train", revision="v1").to_list() == ROWS,
         "now": load_dataset(files, split="train").num_rows,
-        "table": load_dataset(files, "table", split="test").to_list() == ROWS[:5],
+        "few": load_dataset(files, "few", split="test").to_list() == ROWS[:5],
+        "csv": load_dataset("csv", data_files=f"hf://datasets/{files}/extra.csv", split="train").to_list() == ROWS[:5],
         "streamed": [row["text"] for row in streamed.take(3)],
         "snapshot": load_dataset("json", data_files=f"{local}/train.jsonl", split="train").num_rows,
         "by_uri": load_dataset("json", data_files=f"hf://datasets/{files}@v1/train.jsonl", split="train").num_rows,
