@@ -64,7 +64,7 @@ CREATE TABLE `follows` (
 	PRIMARY KEY(`follower_id`, `account_id`)
 );
 --> statement-breakpoint
-CREATE INDEX `follows_account` ON `follows` (`account_id`);--> statement-breakpoint
+CREATE INDEX `follows_account` ON `follows` (`account_id`,`follower_id`);--> statement-breakpoint
 CREATE TABLE `git_packs` (
 	`key` text PRIMARY KEY NOT NULL,
 	`repo_id` text NOT NULL,

@@ -662,7 +662,7 @@ export const follows = sqliteTable(
     accountId: text("account_id").notNull(),
     createdAt: integer("created_at").notNull(),
   },
-  (t) => [primaryKey({ columns: [t.followerId, t.accountId] }), index("follows_account").on(t.accountId)],
+  (t) => [primaryKey({ columns: [t.followerId, t.accountId] }), index("follows_account").on(t.accountId, t.followerId)],
 );
 
 export const collections = sqliteTable(

@@ -6,6 +6,7 @@ import { checkCard } from "../../formats/card/validate";
 import type { CardProblem } from "../../formats/card/yaml";
 import { ownProfile } from "../../hub/accounts";
 import type { AppEnv } from "../app-env";
+import { avatarUrl } from "./accounts";
 import { callerOf, jsonBody } from "./request";
 
 const CardBody = z.object({ content: z.string(), repoType: z.string().nullish() });
@@ -25,7 +26,7 @@ export const identity = new Hono<AppEnv>()
       canPay: false,
       periodEnd: null,
       billingMode: "postpaid",
-      avatarUrl: "",
+      avatarUrl: avatarUrl(c, user.name),
       orgs: user.memberships.map((one) => ({
         type: "org",
         id: one.orgId,
@@ -34,7 +35,7 @@ export const identity = new Hono<AppEnv>()
         roleInOrg: one.role,
         isEnterprise: false,
         canPay: false,
-        avatarUrl: "",
+        avatarUrl: avatarUrl(c, one.orgName),
       })),
       auth: {
         type: "access_token",

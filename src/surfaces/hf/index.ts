@@ -12,6 +12,7 @@ import { info } from "./info";
 import { lifecycle } from "./lifecycle";
 import { likes } from "./likes";
 import { listings } from "./listing";
+import { people } from "./people";
 import { refRoutes } from "./refs";
 import { repos } from "./repos";
 import { downloads } from "./resolve";
@@ -35,6 +36,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", accessRequests)
   .route("/", webhooks)
   .route("/", lifecycle)
+  .route("/", people)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)
