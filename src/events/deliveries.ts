@@ -97,7 +97,7 @@ const newsFor = ({ db }: Platform, webhook: Webhook): Promise<News[]> =>
   queryRows(
     db,
     NewsRow,
-    sql`select distinct e.seq, e.id, e.type, e.subject, e.scope_id, e.data
+    sql`select distinct e.seq, e.id, e.type, e.subject, e.time, e.scope_id, e.data
       from webhooks w, ${watches} join events e on ${isNews} where w.id = ${webhook.id} order by e.seq limit ${BATCH}`,
   );
 

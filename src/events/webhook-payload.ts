@@ -11,6 +11,7 @@ export const NewsRow = z.object({
   id: z.string(),
   type: z.string(),
   subject: z.string(),
+  time: z.number(),
   scope_id: z.string(),
   data: z
     .string()
@@ -44,7 +45,8 @@ export const TOLD = [...KINDS.keys()];
 const Moved = z.object({ ref: z.string(), oldSha: z.string().nullable(), newSha: z.string().nullable() });
 const Config = z.object({ private: z.boolean().optional(), gated: z.string().nullable().optional() });
 const Deleted = z.object({ id: z.string(), private: z.boolean() });
-const Renamed = z.object({ to: z.string(), toOwnerId: z.string() });
+/** Told once in the namespace that the repository left, and once in the one that it came to. */
+const Renamed = z.union([z.object({ movedTo: z.string() }), z.object({ movedFrom: z.string() })]);
 const Numbered = z.object({ number: z.number(), commentId: z.string().optional() });
 
 const RepoFound = z.object({
@@ -55,6 +57,8 @@ const RepoFound = z.object({
   name: z.string(),
   private: z.number(),
   head: z.string().nullable(),
+  /** From when on the name has meant this repository; null where it is a former one, which means no other. */
+  since: z.number().nullable(),
 });
 type RepoFound = z.output<typeof RepoFound>;
 
@@ -70,13 +74,13 @@ async function reposOf(caller: Caller, news: readonly News[]): Promise<Map<strin
     RepoFound,
     sql`with named as (select value ->> 'subject' as subject, value ->> 'type' as type, value ->> 'owner' as owner, value ->> 'name' as name
           from json_each(${asJson(named)})),
-      found as (select n.subject, coalesce(
-          (select r.id from repos r where r.owner_id = a.id and r.type = n.type and r.name_key = n.name),
-          (select l.repo_id from repo_aliases l where l.owner_id = a.id and l.type = n.type and l.name_key = n.name)) as repo_id
-        from named n join accounts a on a.name_key = n.owner)
+      found as (select n.subject, r.id as now_id, l.repo_id as former_id from named n join accounts a on a.name_key = n.owner
+        left join repos r on r.owner_id = a.id and r.type = n.type and r.name_key = n.name
+        left join repo_aliases l on l.owner_id = a.id and l.type = n.type and l.name_key = n.name)
       select f.subject, r.id, r.type, r.owner_id, o.name || '/' || r.name as name, r.private,
-          (select target from refs where repo_id = r.id and name = 'refs/heads/main') as head
-        from found f join repos r on r.id = f.repo_id join accounts o on o.id = r.owner_id`,
+          (select target from refs where repo_id = r.id and name = 'refs/heads/main') as head,
+          iif(f.now_id is null, null, max(r.created_at, coalesce((select max(moved_at) from repo_aliases where repo_id = r.id), 0))) as since
+        from found f join repos r on r.id = coalesce(f.now_id, f.former_id) join accounts o on o.id = r.owner_id`,
   );
   return new Map(rows.map((row) => [row.subject, row]));
 }
@@ -148,7 +152,8 @@ function payloadOf(
   const [action, scope] = kind;
   if (!webhook.domains.some((domain) => scope.startsWith(domain))) return null;
   const repo = action === "delete" ? deletedRepo(news) : repos.get(news.subject);
-  if (repo === undefined) return null;
+  // What was told of another repository, whose name this one has now, is nothing of this one.
+  if (repo === undefined || news.time < (repo.since ?? 0)) return null;
   const facts = { ownerId: repo.owner_id, private: repo.private === 1 };
   if (!may(caller, { action: "repo.read", repo: facts })) return null;
   const { publicUrl } = caller.platform.config;
@@ -175,6 +180,7 @@ function deletedRepo(news: News): RepoFound | undefined {
     name,
     private: data.private ? 1 : 0,
     head: null,
+    since: null,
   };
 }
 
@@ -207,7 +213,9 @@ function detailsOf(
     case "repo.moved": {
       const renamed = Renamed.safeParse(news.data);
       if (!renamed.success) return null;
-      return { movedTo: { name: renamed.data.to, owner: { id: renamed.data.toOwnerId } } };
+      const name = "movedTo" in renamed.data ? news.subject.slice(repo.type.length + 1) : renamed.data.movedFrom;
+      const movedTo = { name: repo.name, owner: { id: repo.owner_id } };
+      return { repo: repoResource(base, { ...repo, name }), movedTo };
     }
     case "repo.visibility_changed":
     case "repo.gating_changed":

@@ -264,9 +264,31 @@ describe("a delivery", () => {
       description: "why",
       pullRequest: false,
     });
+    const comment = await bob.post("/api/models/ada/digits/discussions/1/comment", { comment: "more of it" });
+    const { newMessage } = z.object({ newMessage: z.object({ id: z.string() }) }).parse(comment.body);
+    await bob.post("/api/models/ada/digits/discussions/1/status", { status: "closed" });
     await deliver();
-    expect(told().filter((one) => one.includes("content"))).toEqual(["update repo.content ada/digits"]);
-    expect(told().filter((one) => one.includes(" repo "))).toEqual([]);
+    expect(told().filter((one) => !one.includes("discussion"))).toEqual(["update repo.content ada/digits"]);
+    expect(told().filter((one) => one.includes("discussion"))).toEqual([
+      "create discussion ada/digits",
+      "create discussion.comment ada/digits",
+      "update discussion ada/digits",
+    ]);
+    expect(payloads().find(({ event }) => event.scope === "discussion.comment")).toMatchObject({
+      discussion: {
+        num: 1,
+        title: "A question",
+        isPullRequest: false,
+        status: "closed",
+        url: { web: "http://hub.test/ada/digits/discussions/1" },
+      },
+      comment: { id: newMessage.id, content: "more of it", hidden: false },
+    });
+    await ada.post(`/api/models/ada/digits/discussions/1/comment/${newMessage.id}/hide`);
+    messages = [];
+    await deliver();
+    expect(payloads()[0]).toMatchObject({ event: { action: "update" }, comment: { hidden: true } });
+    expect(messages[0]?.body).not.toContain("more of it");
   });
 
   it("that fails is repeated under the same id, later and later, before anything newer", async () => {
