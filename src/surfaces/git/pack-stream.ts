@@ -54,8 +54,9 @@ export function packStream(
     await writer.close();
   };
   const [commit] = contents.commits;
-  if (objectCount(contents) > 0)
-    noteDownload(caller, repo, { via: "git", ...(commit === undefined ? {} : { commit }) }, true);
+  // Once a fetch; it counts as a use where it brings commits, which what is fetched later for them does not.
+  const data = { via: "git", ...(commit === undefined ? {} : { commit }) };
+  if (objectCount(contents) > 0) noteDownload(caller, repo, data, commit !== undefined);
   platform.defer(
     send().catch(async (error: unknown) => {
       // A client that went away is no failure of ours, and can't be told.
