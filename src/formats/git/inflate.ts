@@ -51,35 +51,37 @@ export async function inflateLarge(
 ): Promise<number> {
   const inflate = createInflate();
   let seen = 0;
-  let ended = false;
-  const failures: unknown[] = [];
-  inflate.on("error", (error) => failures.push(error));
-  inflate.on("end", () => {
-    ended = true;
-  });
+  let given = 0;
   inflate.on("data", (content: Uint8Array) => {
     seen += content.length;
     if (seen <= size) take(content);
   });
-  while (!ended && failures.length === 0 && seen <= size) {
-    const piece = await pieces();
-    if (piece.length === 0) break;
-    // Copied, as the piece is overwritten by the next; the callback says that it was used up, or that nothing more is wanted.
-    await new Promise<void>((resolve) => {
-      inflate.once("end", resolve);
-      inflate.once("error", () => resolve());
-      inflate.write(piece.slice(), () => resolve());
-    });
-    // "end" comes after the last data was read, some turns later.
-    await new Promise((resolve) => setTimeout(resolve, 0));
-  }
-  inflate.destroy();
-  if (failures.length > 0 || !ended || seen !== size)
-    throw new FormatError(
+  const failure = (cause?: unknown): FormatError =>
+    new FormatError(
       "git.pack_size",
       `holds an object that can't be inflated to the ${size} bytes it claims`,
       {},
-      failures.length > 0 ? { cause: failures[0] } : undefined,
+      { cause },
     );
-  return inflate.bytesWritten;
+  const ended = new Promise<"ended">((resolve, reject) => {
+    inflate.once("end", () => resolve("ended"));
+    inflate.once("error", (cause) => reject(failure(cause)));
+  });
+  // Who waits for it is told; where nobody does any more, it is no news.
+  ended.catch(() => undefined);
+  try {
+    // It takes less than it was given when its stream ended within that: so it is asked once more where both end together.
+    while (inflate.bytesWritten === given) {
+      const piece = await pieces();
+      if (piece.length === 0 || seen > size) throw failure();
+      given += piece.length;
+      // Copied, as the piece is overwritten by the next.
+      await Promise.race([ended, new Promise<void>((resolve) => inflate.write(piece.slice(), () => resolve()))]);
+    }
+    await ended;
+    if (seen !== size) throw failure();
+    return inflate.bytesWritten;
+  } finally {
+    inflate.destroy();
+  }
 }

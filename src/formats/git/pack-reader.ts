@@ -38,7 +38,7 @@ const ID_BYTES = 20;
 const HEAD_BYTES = 12;
 /** More than the head of any entry: its size, and an offset or an id. */
 const MAX_ENTRY_HEAD = 32;
-const LARGE_PIECE_BYTES = 64 * 1024;
+const LARGE_PIECE_BYTES = 1 << 20;
 
 const broken = (problem: string): FormatError => new FormatError("git.pack", problem);
 
@@ -97,12 +97,12 @@ export async function readPack(
     const offset = source.taken - start;
     const bytes = await source.window(MAX_ENTRY_HEAD);
     const { type, size, length } = readEntryHead(bytes);
-    total += size;
-    if (total > limits.totalBytes)
-      throw broken(`unpacks to more than ${limits.totalBytes} bytes: push fewer commits at a time`);
     const whole = TYPES[type];
     if (size > limits.objectBytes && whole !== "blob")
       throw broken(`holds a ${whole ?? "delta"} of ${size} bytes, more than ${limits.objectBytes}`);
+    total += size;
+    if (total > limits.totalBytes)
+      throw broken(`unpacks to more than ${limits.totalBytes} bytes: push fewer commits at a time`);
     if (whole !== undefined) {
       await take(length);
       entries.push(await readWhole(whole, offset, size));
