@@ -137,6 +137,27 @@ export const allFiles = ({ repo, tree }: TreeOf, limit: number): SQL =>
 export const filesOf = (rows: readonly unknown[]): FileEntry[] =>
   rows.map((row) => entryOf(EntryRow.parse(row))).filter((entry) => entry.kind === "file");
 
+const PathRow = z.object({ ordinal: z.number(), path: z.string() });
+
+/** Paths of the files of several trees, tree by tree, up to so many in all; `ordinal` says of which. One query. */
+export const listPaths = (
+  db: Db,
+  trees: readonly { readonly repoId: string; readonly tree: GitId | null }[],
+  limit: number,
+): Promise<z.output<typeof PathRow>[]> =>
+  queryRows(
+    db,
+    PathRow,
+    // A directory is opened when its turn comes: what lies behind the limit is not read.
+    sql`with recursive listed (ordinal, path, repo_id, kind, id) as (
+        select key, '', value ->> 'repoId', 'directory', value ->> 'tree' from json_each(${asJson(trees)})
+        union all
+        select l.ordinal, iif(l.path = '', '', l.path || '/') || e.name, l.repo_id, e.kind, e.id
+          from listed l join tree_entries e on e.repo_id = l.repo_id and e.tree = l.id where l.kind = 'directory'
+        order by 1, 2)
+      select ordinal, path from listed where kind = 'file' limit ${limit}`,
+  );
+
 /** The entries at these paths; paths that name nothing are left out. One query. */
 export async function findEntries(db: Db, snapshot: Snapshot, paths: readonly string[]): Promise<Entry[]> {
   const wanted = paths.map((path) => ({ path, segments: path.split("/") }));

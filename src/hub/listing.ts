@@ -5,7 +5,11 @@ import { type Caller, may } from "../access/caller";
 import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import type { GitId, RepoType } from "../ids";
+import type { Db } from "../platform/platform";
 import { seal, unseal } from "../platform/signing";
+import type { Counts } from "./facts/details";
+import { FACTS_VERSION, type FactName, Facts } from "./facts/facts";
+import { listPaths } from "./files";
 import { askerOf, gitIdColumn, MAIN, ownersOf, RepoRow, type Repository, repoOf, selectRepo } from "./repositories";
 
 /** Each has its column of `repos`, and an index that holds it after the type and before the id. */
@@ -41,6 +45,9 @@ export type ListQuery = {
   readonly ascending: boolean;
   readonly limit: number;
   readonly cursor?: string;
+  /** What to tell of each beside its names and counts. */
+  readonly facts?: readonly FactName[];
+  readonly files?: boolean;
 };
 
 /** More are a mistake, or meant to be expensive. */
@@ -141,20 +148,20 @@ const ListedRow = RepoRow.extend({
   downloads: z.number(),
   downloads_all_time: z.number(),
   trending: z.number(),
+  used_storage: z.number(),
+  facts: z.string().nullable(),
+  tree: gitIdColumn.nullable(),
 });
 
-export type Popularity = {
-  readonly likes: number;
-  /** Distinct clients of the last 30 days, each counted once a day. */
-  readonly downloads: number;
-  readonly downloadsAllTime: number;
-  readonly trending: number;
-};
-export type Listed = {
+export type Listed = Counts & {
   readonly repo: Repository;
   /** Null where `main` is gone. */
   readonly sha: GitId | null;
-  readonly popularity: Popularity;
+  /** Those asked for; null where they are not known yet. */
+  readonly facts: Facts | null;
+  /** Bytes; 0 where they were not counted yet. */
+  readonly usedStorage: number;
+  readonly files: readonly string[] | null;
 };
 
 /** `next` is null where nothing follows; else there may be more, however many repositories are on this page. */
@@ -166,7 +173,8 @@ export type Page = { readonly repos: readonly Listed[]; readonly next: string | 
  */
 export async function listRepos(caller: Caller, query: ListQuery, bounds = BOUNDS): Promise<Page> {
   const { db } = caller.platform;
-  const { type, filters, limit } = query;
+  const { type, filters, facts = [], files = false } = query;
+  const limit = Math.min(query.limit, files || !facts.every((one) => SMALL_FACTS.has(one)) ? MAX_FULL : query.limit);
   if (filters.length > MAX_FILTERS)
     throw new HubError("invalid_request", { problem: `A list takes ${MAX_FILTERS} filters at most` });
   const after = await positionOf(caller, query);
@@ -191,14 +199,17 @@ export async function listRepos(caller: Caller, query: ListQuery, bounds = BOUND
   const rows = await queryRows(
     db,
     ListedRow,
-    sql`select ${selectRepo(askerOf(caller))}, c.value, r.likes, r.downloads, r.downloads_all_time, r.trending,
-        (select target from refs where repo_id = r.id and name = ${MAIN}) as commit_id
+    sql`select ${selectRepo(askerOf(caller))}, c.value, r.likes, r.downloads, r.downloads_all_time, r.trending, r.used_storage,
+        m.target as commit_id, ${files ? sql`(select tree from commits where repo_id = r.id and id = m.target)` : sql`null`} as tree, ${someFacts(facts)} as facts
       from (${chosen}) c cross join repos r on r.id = c.id cross join accounts o on o.id = r.owner_id
+        left join refs m on m.repo_id = r.id and m.name = ${MAIN}
       order by c.value ${direction}, c.id ${direction}`,
   );
-  const last = rows[limit - 1];
-  let next: Position | null =
-    rows.length > limit && last !== undefined ? { value: last.value, id: last.repo_id } : null;
+  const paths = files ? await pathsOf(db, rows.slice(0, limit)) : [];
+  // Of what is left out because there are too many files, the next page tells.
+  const kept = files ? Math.max(1, paths.length) : limit;
+  const last = rows[kept - 1];
+  let next: Position | null = rows.length > kept && last !== undefined ? { value: last.value, id: last.repo_id } : null;
   if (next === null && finder === null) {
     const [walked] = await queryRows(
       db,
@@ -209,23 +220,68 @@ export async function listRepos(caller: Caller, query: ListQuery, bounds = BOUND
   }
   return {
     repos: rows
-      .slice(0, limit)
-      .map(listedOf)
+      .slice(0, kept)
+      .map((row, i) => listedOf(row, paths[i] ?? null))
       .filter(({ repo }) => may(caller, { action: "repo.read", repo })),
     next: next === null ? null : await seal(caller.platform.config.secret, contextOf(query), JSON.stringify(next)),
   };
 }
 
-const listedOf = (row: z.output<typeof ListedRow>): Listed => ({
-  repo: repoOf(row),
-  sha: row.commit_id,
-  popularity: {
+function listedOf(row: z.output<typeof ListedRow>, files: readonly string[] | null): Listed {
+  return {
+    repo: repoOf(row),
+    sha: row.commit_id,
     likes: row.likes,
     downloads: row.downloads,
     downloadsAllTime: row.downloads_all_time,
-    trending: row.trending,
-  },
-});
+    trendingScore: row.trending,
+    usedStorage: row.used_storage,
+    facts: row.facts === null ? null : KnownFacts.parse(JSON.parse(row.facts)),
+    files,
+  };
+}
+
+/** What a row does not hold is null in it, and then has its default. */
+const KnownFacts = z
+  .record(z.string(), z.unknown())
+  .transform((facts) => Facts.parse(Object.fromEntries(Object.entries(facts).filter(([, value]) => value !== null))));
+
+/** Whatever a card holds, these are soon read; pages that tell more are of a hundred repositories at most. */
+const SMALL_FACTS: ReadonlySet<FactName> = new Set([
+  "tags",
+  "libraryName",
+  "pipelineTag",
+  "license",
+  "languages",
+  "maskToken",
+  "description",
+]);
+const MAX_FULL = 100;
+/** Of longer facts a list tells the small ones only. Characters. */
+const MAX_LISTED_FACTS = 64 << 10;
+
+/** SQL for these facts of the repository `r`, as `KnownFacts`. */
+function someFacts(names: readonly FactName[]): SQL {
+  if (names.length === 0) return sql`null`;
+  const object = (some: readonly FactName[]): string =>
+    `json_object(${some.map((name) => `'${name}', f.facts -> '${name}'`).join(", ")})`;
+  const small = names.filter((name) => SMALL_FACTS.has(name));
+  return sql`(select iif(length(f.facts) <= ${MAX_LISTED_FACTS}, ${sql.raw(object(names))}, ${sql.raw(object(small))})
+    from repo_index i join tree_facts f on f.repo_id = i.repo_id and f.tree = i.tree and f.version = ${FACTS_VERSION} where i.repo_id = r.id)`;
+}
+
+/** A page names so many files at most, unless its only repository has more. */
+const MAX_FILES = 20_000;
+
+/** The files of the first of these repositories, of as many as they are named of in full, but of one in any case. */
+async function pathsOf(db: Db, rows: readonly z.output<typeof ListedRow>[]): Promise<string[][]> {
+  const trees = rows.map(({ repo_id: repoId, tree }) => ({ repoId, tree }));
+  const found = await listPaths(db, trees, MAX_FILES + 1);
+  const paths = rows.map((): string[] => []);
+  for (const { ordinal, path } of found) paths[ordinal]?.push(path);
+  const cut = found.length > MAX_FILES ? (found.at(-1)?.ordinal ?? 0) : rows.length;
+  return paths.slice(0, Math.max(1, cut));
+}
 
 function visibleTo(caller: Caller): SQL {
   if (caller.actor.kind === "user" && caller.actor.isAdmin) return sql`true`;

@@ -8,7 +8,13 @@ import { ownersOf, type Repository, repoName, type Snapshot } from "../repositor
 import { FACTS_VERSION, type Facts } from "./facts";
 import { computeFacts, FactsColumn, refreshIndex } from "./store";
 
-export type Counts = { readonly likes: number; readonly downloads: number; readonly downloadsAllTime: number };
+export type Counts = {
+  readonly likes: number;
+  /** Clients of the last 30 days, each once a day. */
+  readonly downloads: number;
+  readonly downloadsAllTime: number;
+  readonly trendingScore: number;
+};
 
 export type Details = Counts & {
   readonly facts: Facts;
@@ -20,6 +26,7 @@ const DetailsRow = z.object({
   likes: z.number(),
   downloads: z.number(),
   downloads_all_time: z.number(),
+  trending: z.number(),
   used_storage: z.number().nullable(),
   index_is_behind: z.number(),
   facts: FactsColumn,
@@ -37,7 +44,7 @@ export async function detailsOf(
   const { platform } = caller;
   const { repo, tree } = snapshot;
   const [rows, files] = await queryEach(platform.db, z.looseObject({}), [
-    sql`select r.likes, r.downloads, r.downloads_all_time, i.used_storage,
+    sql`select r.likes, r.downloads, r.downloads_all_time, r.trending, i.used_storage,
         (i.tree is not (select c.tree from refs m join commits c on c.repo_id = m.repo_id and c.id = m.target
           where m.repo_id = r.id and m.name = 'refs/heads/main') or i.version < ${FACTS_VERSION}) as index_is_behind,
         (select facts from tree_facts f where f.repo_id = r.id and f.tree = ${tree} and f.version = ${FACTS_VERSION}) as facts
@@ -50,10 +57,11 @@ export async function detailsOf(
     likes = 0,
     downloads = 0,
     downloads_all_time: downloadsAllTime = 0,
+    trending: trendingScore = 0,
     used_storage: usedStorage = null,
   } = row ?? {};
   const facts = row?.facts ?? (await computeFacts(platform, snapshot));
-  return { facts, likes, downloads, downloadsAllTime, usedStorage, files: filesOf(files ?? []) };
+  return { facts, likes, downloads, downloadsAllTime, trendingScore, usedStorage, files: filesOf(files ?? []) };
 }
 
 const ChildRow = z.object({ owner_id: z.string(), private: z.number(), children: z.number() });

@@ -69,7 +69,6 @@ export type RepoInfo = Partial<Counts> & {
   readonly sha: string | null;
   readonly facts: Facts | null;
   readonly usedStorage?: number | null;
-  readonly trendingScore?: number;
   readonly siblings?: readonly unknown[];
   readonly children?: number;
   readonly baseModels?: BaseModels | null;

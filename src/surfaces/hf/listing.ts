@@ -12,8 +12,8 @@ import {
 } from "../../hub/listing";
 import type { RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
-import { expandedKeys, infoJson } from "./info-json";
-import { API_TYPES, type Ctx, callerOf, limitOf, linkNext, list } from "./request";
+import { expandedKeys, factsBehind, infoJson } from "./info-json";
+import { API_TYPES, type Ctx, callerOf, flag, limitOf, linkNext, list } from "./request";
 
 const PAGE = 100;
 const MAX_PAGE = 1000;
@@ -114,24 +114,51 @@ function orderOf(c: Ctx): Pick<ListQuery, "order" | "ascending"> {
   return { order, ascending: direction === "1" };
 }
 
+const keys = (text: string): readonly string[] => text.split(" ");
+
+/** What an entry holds when nothing is asked for by name. */
+const LISTED: Record<RepoType, readonly string[]> = {
+  model: keys(
+    "author sha lastModified createdAt private gated disabled likes downloads downloadsAllTime trendingScore tags pipeline_tag library_name",
+  ),
+  dataset: keys(
+    "author sha lastModified createdAt private gated disabled likes downloads downloadsAllTime trendingScore tags description",
+  ),
+};
+/** What it holds besides with each of these flags. */
+const FLAGS: Readonly<Record<string, readonly string[]>> = {
+  full: keys("siblings description citation paperswithcode_id"),
+  cardData: keys("cardData"),
+  config: keys("config"),
+};
+const listedKeys = (c: Ctx, type: RepoType): ReadonlySet<string> =>
+  new Set([...LISTED[type], ...Object.entries(FLAGS).flatMap(([name, more]) => (flag(c, name) ? more : []))]);
+
 async function listing(c: Ctx, type: RepoType): Promise<Response> {
-  const keys = expandedKeys(type, list(c, "expand")) ?? LISTED;
+  const wanted = expandedKeys(type, list(c, "expand")) ?? listedKeys(c, type);
   const cursor = c.req.query("cursor");
-  const query = { type, ...orderOf(c), limit: limitOf(c, MAX_PAGE, PAGE), ...(cursor === undefined ? {} : { cursor }) };
+  const query = {
+    type,
+    ...orderOf(c),
+    limit: limitOf(c, MAX_PAGE, PAGE),
+    facts: factsBehind(wanted),
+    files: wanted.has("siblings"),
+    ...(cursor === undefined ? {} : { cursor }),
+  };
   const filters = filtersOf(c);
   if (filters === null) return c.json([]);
   const { repos, next } = await listRepos(callerOf(c), { ...query, filters });
   if (next !== null) linkNext(c, { cursor: next });
-  return c.json(repos.map((one) => itemOf(one, keys)));
+  return c.json(repos.map((one) => itemOf(one, wanted)));
 }
 
-/** What an entry holds when nothing is asked for by name. */
-const LISTED: ReadonlySet<string> = new Set(
-  "author sha lastModified createdAt private gated disabled likes downloads downloadsAllTime trendingScore".split(" "),
-);
-
-const itemOf = ({ repo, sha, popularity: { trending, ...counts } }: Listed, keys: ReadonlySet<string>) =>
-  infoJson({ repo, sha, facts: null, trendingScore: trending, ...counts }, keys);
+function itemOf({ files, ...listed }: Listed, wanted: ReadonlySet<string>) {
+  const siblings = files === null ? {} : { siblings: files.map((rfilename) => ({ rfilename })) };
+  const bases = listed.facts?.baseModels;
+  const baseModels =
+    bases == null ? {} : { baseModels: { relation: bases.relation, models: bases.ids.map((id) => ({ id })) } };
+  return infoJson({ ...listed, ...siblings, ...baseModels }, wanted);
+}
 
 export const listings = new Hono<AppEnv>()
   // No spaces are served: there are none to list, and none to find.

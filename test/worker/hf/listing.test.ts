@@ -6,7 +6,7 @@ import * as z from "zod";
 import { identify } from "../../../src/access/tokens";
 import { type Filter, listRepos, type Order } from "../../../src/hub/listing";
 import { cloudflarePlatform } from "../../../src/platform/cloudflare";
-import { administrator, anonymous, type Client, user } from "../../kit/actors";
+import { administrator, anonymous, type Client, fileLine, user } from "../../kit/actors";
 import { countRowsRead } from "../../kit/round-trips";
 
 let admin: Client;
@@ -147,7 +147,7 @@ describe("any query over any repositories", () => {
     });
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fixture, { maxLength: 40 }),
+        fc.array(fixture, { maxLength: 30 }),
         fc.array(query, { minLength: 4, maxLength: 8 }),
         async (drawn, queries) => {
           const named = new Map(drawn.map((repo) => [`${repo.type} ${repo.owner}/${repo.name.toLowerCase()}`, repo]));
@@ -182,9 +182,9 @@ describe("any query over any repositories", () => {
           }
         },
       ),
-      { numRuns: 25 },
+      { numRuns: 15 },
     );
-  });
+  }, 60_000);
 });
 
 describe("parameters as clients send them", () => {
@@ -343,4 +343,53 @@ it("a page costs about its own rows, not the hub's", async () => {
   await most("&search=needle&filter=gguf&sort=likes", 1500);
   await most("&filter=gguf", 1500);
   await most("&pipeline_tag=text-generation&sort=likes", 1500);
+});
+
+describe("entries", () => {
+  const CARD = "---\nlicense: mit\ntags: [tiny]\npipeline_tag: text-generation\nbase_model: bob/base\n---\n# Tiny\n";
+  const Entry = z.array(z.record(z.string(), z.unknown()));
+  const entries = async (query: string) => Entry.parse((await ada.get(`/api/models?${query}`)).body);
+
+  beforeEach(async () => {
+    for (const name of ["tiny", "bare"]) await ada.post("/api/repos/create", { name });
+    await ada.commit("ada/tiny", [fileLine("README.md", CARD), fileLine("a/b.txt", "b"), fileLine("a/c/d.txt", "d")]);
+    await ada.post("/api/models/ada/tiny/like");
+  });
+
+  it("tell counts and what the files say, as the repository itself does", async () => {
+    const [tiny, bare] = await entries("sort=likes");
+    const whole = z.record(z.string(), z.unknown()).parse((await ada.get("/api/models/ada/tiny")).body);
+    expect(tiny).toMatchObject({
+      id: "ada/tiny",
+      author: "ada",
+      pipeline_tag: "text-generation",
+      likes: 1,
+      downloads: 0,
+      private: false,
+    });
+    expect(tiny?.tags).toEqual(expect.arrayContaining(["tiny", "license:mit", "base_model:bob/base"]));
+    for (const key of ["_id", "modelId", "sha", "createdAt", "lastModified", "tags", "gated", "likes"])
+      expect([key, tiny?.[key]]).toEqual([key, whole[key]]);
+    expect(tiny).not.toHaveProperty("siblings");
+    expect(bare).toMatchObject({ id: "ada/bare", downloadsAllTime: 0, trendingScore: 0 });
+    expect((await entries("filter=tiny&filter=license:mit&pipeline_tag=text-generation")).length).toBe(1);
+  });
+
+  it("hold files, cards and what is expanded where they are asked for", async () => {
+    const [full] = await entries("full=true&cardData=true&search=tiny");
+    const paths = [".gitattributes", "README.md", "a/b.txt", "a/c/d.txt"];
+    expect(full?.siblings).toEqual(paths.map((rfilename) => ({ rfilename })));
+    expect(full?.cardData).toMatchObject({ license: "mit", base_model: "bob/base" });
+    const [some] = await entries("expand=likes&expand=baseModels&expand[]=trendingScore,gated&search=tiny");
+    expect(some).toEqual({
+      _id: full?._id,
+      id: "ada/tiny",
+      modelId: "ada/tiny",
+      likes: 1,
+      trendingScore: 0,
+      gated: false,
+      baseModels: { relation: "finetune", models: [{ id: "bob/base" }] },
+    });
+    expect((await entries("full=true&limit=1")).map(({ siblings }) => siblings)).toHaveLength(1);
+  });
 });
