@@ -1,4 +1,4 @@
-// Our three-way merge and our search for merge bases against the git on this machine, on whatever fast-check makes up.
+// Our three-way merge, our search for merge bases and our diffs against the git on this machine, on whatever fast-check makes up.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -6,9 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { changedRuns } from "../../src/formats/git/changed-lines";
+import { type DiffSide, fileDiff } from "../../src/formats/git/diff";
 import { blobId } from "../../src/formats/git/objects";
 import { mergeBases, type PastCommit } from "../../src/hub/merge-base";
-import { sealTree, type TreeNode, type TreeRow, type WorkingNode } from "../../src/hub/tree-edit";
+import { diffTrees } from "../../src/hub/tree-diff";
+import { type FileEntry, sealTree, type TreeNode, type TreeRow, type WorkingNode } from "../../src/hub/tree-edit";
 import { mergeTrees } from "../../src/hub/tree-merge";
 import { type GitId, parseGitId, parseSha256 } from "../../src/ids";
 
@@ -207,5 +210,47 @@ describe("merge bases", () => {
       ),
       { numRuns: 60 },
     );
+  });
+});
+
+describe("diffs", () => {
+  const line = fc.constantFrom("a", "b", "c", "d", "", "two words");
+  const text = fc
+    .tuple(fc.array(line, { maxLength: 30 }), fc.boolean())
+    .map(([lines, ends]) => lines.map((one) => `${one}\n`).join("") + (ends ? "" : "at the end"));
+  const name = fc.constantFrom("x", "with space", 'quo"te', "tab\there", "d/é", "d/e/f", "back\\slash");
+  const version = fc.dictionary(name, fc.tuple(fc.constantFrom("100644", "100755", "120000"), text), { maxKeys: 4 });
+
+  it("are what `git apply` makes the second tree of the first with", { timeout: 60_000 }, async () => {
+    await fc.assert(
+      fc.asyncProperty(version, version, async (one, two) => {
+        const trees = new Map<GitId, Map<string, TreeNode>>();
+        const [before, after] = [stored(one, trees), stored(two, trees)];
+        const [commit] = imported([{ files: one, parents: [], time: 1 }]);
+        const sideOf = (file: FileEntry | null, files: Files, path: string): DiffSide | null =>
+          file && { mode: file.mode ?? "100644", id: file.id, text: files[path]?.[1] ?? null };
+        const diff = (await diffTrees(async () => trees, before, after))
+          .map(({ path, before: was, after: is }) =>
+            fileDiff({ path, before: sideOf(was, one, path), after: sideOf(is, two, path) }),
+          )
+          .join("");
+        git(["read-tree", commit ?? ""]);
+        if (diff !== "") git(["apply", "--cached", "--whitespace=nowarn"], `${diff}# The diff is cut here\n`);
+        expect(git(["write-tree"]).trim(), diff).toBe(after);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it("are no longer than they need be, and of bounded work", () => {
+    const lines = (from: number, to: number, step = 1) =>
+      Array.from({ length: (to - from) / step }, (_, i) => `${from + i * step}\n`);
+    expect(changedRuns(lines(0, 9), [...lines(0, 3), "x\n", ...lines(4, 9)])).toEqual([
+      { from: 3, to: 4, newFrom: 3, newTo: 4 },
+    ]);
+    expect(changedRuns(["a", "b", "c", "a", "b", "b", "a"], ["c", "b", "a", "b", "a", "c"])).toHaveLength(4);
+    // Two texts of 40,000 lines with nothing in common but the ends: one run.
+    const [old, now] = [lines(0, 40_000), ["0\n", ...lines(50_000, 90_000), "39999\n"]];
+    expect(changedRuns(old, now)).toEqual([{ from: 1, to: 39_999, newFrom: 1, newTo: 40_001 }]);
   });
 });

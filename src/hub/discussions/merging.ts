@@ -28,22 +28,28 @@ const MAX_LISTED = 1000;
 type Tip = { readonly commit: GitId; readonly tree: GitId };
 export type Tips = { readonly base: Tip; readonly head: Tip };
 
-const TipRow = z.object({ name: z.string(), commit_id: gitIdColumn, tree: gitIdColumn });
+const TipRow = z.object({ side: z.enum(["base", "head"]), commit_id: gitIdColumn, tree: gitIdColumn });
 
-/** Where the base and the pull request are now; null when one of them is gone. */
-export async function readTips(db: Db, { repo, number, base }: PullRequest): Promise<Tips | null> {
+/** Where the base and the pull request are, or were when it was merged; null when one of them is gone. */
+export async function readTips(db: Db, { repo, number, base, mergeCommit }: PullRequest): Promise<Tips | null> {
+  const target = (name: RefName) => sql`(select target from refs where repo_id = ${repo.id} and name = ${name})`;
+  const head = target(pullRef(number));
+  const into =
+    mergeCommit === null
+      ? target(base)
+      : sql`(select iif(parents ->> 1 = ${head}, parents ->> 0, id) from commits where repo_id = ${repo.id} and id = ${mergeCommit})`;
   const rows = await queryRows(
     db,
     TipRow,
-    sql`select r.name, c.id as commit_id, c.tree from refs r join commits c on c.repo_id = r.repo_id and c.id = r.target
-      where r.repo_id = ${repo.id} and r.name in (${base}, ${pullRef(number)})`,
+    sql`select 'base' as side, id as commit_id, tree from commits where repo_id = ${repo.id} and id = ${into}
+      union all select 'head', id, tree from commits where repo_id = ${repo.id} and id = ${head}`,
   );
-  const tip = (name: RefName): Tip | undefined => {
-    const row = rows.find((one) => one.name === name);
+  const tip = (side: "base" | "head"): Tip | undefined => {
+    const row = rows.find((one) => one.side === side);
     return row && { commit: row.commit_id, tree: row.tree };
   };
-  const [into, from] = [tip(base), tip(pullRef(number))];
-  return into === undefined || from === undefined ? null : { base: into, head: from };
+  const [to, from] = [tip("base"), tip("head")];
+  return to === undefined || from === undefined ? null : { base: to, head: from };
 }
 
 /** What merging makes of the base; null where the base contains the pull request already. @throws payload_too_large */

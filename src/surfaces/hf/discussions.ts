@@ -6,13 +6,14 @@ import { comment, editComment, hideComment, rename, setStatus } from "../../hub/
 import type { DiscussionEvent } from "../../hub/discussions/events";
 import { findConflicts, isPullRequest, mergePull, type PullRequest } from "../../hub/discussions/merging";
 import { MAX_TITLE, openDiscussion, openDraft } from "../../hub/discussions/opening";
+import { readDiff } from "../../hub/discussions/pull-diff";
 import { type Discussion, findDiscussion, listDiscussions, readEvents } from "../../hub/discussions/reading";
 import { findRepo, findSnapshot, repoName } from "../../hub/repositories";
 import { parseRevision, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { linkOf } from "../pages/address";
 import { renderComment } from "../pages/markdown";
-import { API_TYPES, type Ctx, callerOf, checked, jsonBody, originOf, readJson, repoIdOf } from "./request";
+import { API_TYPES, type Ctx, callerOf, checked, flag, jsonBody, originOf, readJson, repoIdOf } from "./request";
 
 const PAGE = 50;
 /** Characters. */
@@ -112,9 +113,11 @@ async function discussionOf(c: Ctx, type: RepoType): Promise<Discussion> {
 
 async function pullJson(c: Ctx, pull: PullRequest) {
   const { base, mergeCommit } = pull;
+  const diff = flag(c, "diff") ? await readDiff(callerOf(c), pull) : null;
   return {
     changes: { base, ...(mergeCommit === null ? {} : { mergeCommitId: mergeCommit }) },
     filesWithConflicts: await findConflicts(callerOf(c), pull),
+    ...(diff === null ? {} : { diff }),
   };
 }
 

@@ -148,6 +148,55 @@ describe("merging", () => {
   });
 });
 
+describe("the diff", () => {
+  const diff = async (number: number, who = anonymous) => {
+    const { body } = await who.get(`${AT}/${number}?diff=1`);
+    return z.object({ diff: z.string().optional() }).parse(body).diff;
+  };
+
+  it("shows what the pull request changed since it left the base, pointers for large files, before and after the merge", async () => {
+    await ada.commit(REPO, [fileLine("d/a.txt", "one\ntwo\nthree\n"), fileLine("old.txt", "old\n")]);
+    const oid = await uploadLfs(bob, REPO, new Uint8Array(5000).fill(7));
+    const number = await propose([
+      fileLine("d/a.txt", "one\n2\nthree\n"),
+      removed("old.txt"),
+      fileLine("zeros", new Uint8Array(10)),
+      lfsLine("w.bin", oid),
+    ]);
+    await ada.commit(REPO, [fileLine("of-main.txt", "not in the diff")]);
+    const expected = await diff(number);
+    expect(expected).toContain(
+      "--- a/d/a.txt\n+++ b/d/a.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\ndiff --git a/old.txt b/old.txt\ndeleted file mode 100644\n",
+    );
+    expect(expected).toContain("Binary files /dev/null and b/zeros differ\n");
+    expect(expected).toContain(
+      `+version https://git-lfs.github.com/spec/v1\n+oid sha256:${oid}\n+size 5000\ndiff --git a/zeros b/zeros\n`,
+    );
+    expect(expected).not.toContain("of-main");
+    expect((await merge(number)).status).toBe(200);
+    expect(await diff(number)).toBe(expected);
+    const { body } = await anonymous.get(`${AT}/${number}`);
+    expect(body).not.toHaveProperty("diff");
+  });
+
+  it("is only for who may have the files", async () => {
+    const number = await propose([fileLine("a.txt", "of the gated\n")]);
+    await ada.send("PUT", `/api/models/${REPO}/settings`, { gated: "manual" });
+    expect(await diff(number)).toBeUndefined();
+    expect(await diff(number, bob)).toBeUndefined();
+    expect(await diff(number, ada)).toContain("+of the gated");
+  });
+
+  it("says when it is cut", { timeout: 60_000 }, async () => {
+    const lines = Array.from({ length: 310 }, (_, i) => fileLine(`many/${100 + i}.txt`, "same\n"));
+    expect(await diff(await propose(lines))).toMatch(
+      /many\/399.txt[\s\S]*\n# The diff is too long .* 10 more changed files/,
+    );
+    const long = await propose([0, 1, 2, 3, 4].map((i) => fileLine(`${i}.txt`, `${i}`.repeat(250_000))));
+    expect(await diff(long)).toContain("# The diff is too long to be shown whole: 2 more changed files");
+  });
+});
+
 describe("conflicts", () => {
   const scenes: [string, Lines, Lines, Lines, string[]][] = [
     ["both edited it", [fileLine("a", "1")], [fileLine("a", "2")], [fileLine("a", "3")], ["a"]],
