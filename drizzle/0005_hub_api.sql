@@ -39,6 +39,28 @@ CREATE TABLE `collections` (
 --> statement-breakpoint
 CREATE UNIQUE INDEX `collections_title` ON `collections` (`owner_id`,`title_key`);--> statement-breakpoint
 CREATE INDEX `collections_updated` ON `collections` (`updated_at`);--> statement-breakpoint
+CREATE TABLE `device_attempts` (
+	`account_id` text PRIMARY KEY NOT NULL,
+	`attempts` integer NOT NULL,
+	`started_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `device_codes` (
+	`hash` text PRIMARY KEY NOT NULL,
+	`user_hash` text NOT NULL,
+	`state` text DEFAULT 'waiting' NOT NULL,
+	`account_id` text,
+	`token_id` text,
+	`name` text,
+	`scope` text,
+	`interval_s` integer NOT NULL,
+	`polled_at` integer,
+	`created_at` integer NOT NULL,
+	`expires_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `device_codes_user_hash_unique` ON `device_codes` (`user_hash`);--> statement-breakpoint
+CREATE INDEX `device_codes_expiry` ON `device_codes` (`expires_at`);--> statement-breakpoint
 CREATE TABLE `download_clients` (
 	`day` integer NOT NULL,
 	`repo_id` text NOT NULL,

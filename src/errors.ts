@@ -78,6 +78,10 @@ const ERRORS = {
   range_not_satisfiable: [416, "The range starts beyond the end of the {size} bytes"],
   xet_xorb_missing: [400, "No xorb {hash} was uploaded, or you may not refer to it"],
   xet_shard_invalid: [400, "The shard is refused: {problem}"],
+  // Device login
+  device_code_not_found: [404, "No program waits with this code: it may have expired, or was decided about already."],
+  too_many_attempts: [429, "Too many codes were tried: wait a quarter of an hour."],
+  too_many_waiting: [503, "Too many programs wait to be let in: try again in some minutes."],
   // What this hub does not do
   not_served: [501, "{what} are not served by this hub"],
   too_many_requests: [

@@ -26,7 +26,7 @@ export type XetHash = Branded<"XetHash">;
 export type RepoId = { readonly type: RepoType; readonly owner: AccountName; readonly name: RepoName };
 
 const RESERVED_NAMES = new Set(
-  "about api assets blob blobs cas collections commit commits datasets discussions docs git health healthz help jobs join kernels login logout metrics models new oauth organizations orgs papers pricing raw readyz resolve search settings spaces static support tasks terms tree users v1 v2 www xet".split(
+  "about api assets blob blobs cas collections commit commits datasets device discussions docs git health healthz help jobs join kernels login logout metrics models new oauth organizations orgs papers pricing raw readyz resolve search settings spaces static support tasks terms tree users v1 v2 www xet".split(
     " ",
   ),
 );

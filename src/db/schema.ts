@@ -45,6 +45,37 @@ export const tokens = sqliteTable(
   (t) => [index("tokens_account").on(t.accountId)],
 );
 
+/** Programs that wait to be let in by someone (RFC 8628). Only hashes of their codes are kept. */
+export const deviceCodes = sqliteTable(
+  "device_codes",
+  {
+    /** Of the code that the program asks with. */
+    hash: text().primaryKey(),
+    /** Of the short code that a person types. */
+    userHash: text("user_hash").notNull().unique(),
+    state: text({ enum: ["waiting", "approved", "denied"] })
+      .notNull()
+      .default("waiting"),
+    /** Who decided, with which token, and what the program's own token will be. */
+    accountId: text("account_id"),
+    tokenId: text("token_id"),
+    name: text(),
+    scope: text({ enum: ["read", "write", "admin"] }),
+    intervalS: integer("interval_s").notNull(),
+    polledAt: integer("polled_at"),
+    createdAt: integer("created_at").notNull(),
+    expiresAt: integer("expires_at").notNull(),
+  },
+  (t) => [index("device_codes_expiry").on(t.expiresAt)],
+);
+
+/** How many codes an account has tried lately. */
+export const deviceAttempts = sqliteTable("device_attempts", {
+  accountId: text("account_id").primaryKey(),
+  attempts: integer().notNull(),
+  startedAt: integer("started_at").notNull(),
+});
+
 export const repos = sqliteTable(
   "repos",
   {

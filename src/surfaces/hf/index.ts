@@ -12,6 +12,7 @@ import { info } from "./info";
 import { lifecycle } from "./lifecycle";
 import { likes } from "./likes";
 import { listings } from "./listing";
+import { oauth } from "./oauth";
 import { people } from "./people";
 import { refRoutes } from "./refs";
 import { repos } from "./repos";
@@ -37,6 +38,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", webhooks)
   .route("/", lifecycle)
   .route("/", people)
+  .route("/", oauth)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)

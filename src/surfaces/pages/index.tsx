@@ -1,4 +1,4 @@
-// The pages: HTML made on the server, readable without any script. Only GET and HEAD; programs have the APIs.
+// The pages: HTML made on the server, readable without any script. Only GET and HEAD, but for one form; programs have the APIs.
 import { Hono } from "hono";
 import type { RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
@@ -6,6 +6,7 @@ import { assets } from "./assets";
 import { blob } from "./blob";
 import { card } from "./card";
 import { commit } from "./commit";
+import { decideDevice, device } from "./device";
 import { evaluation, evaluations } from "./evaluations";
 import { files } from "./files";
 import { history } from "./history";
@@ -19,6 +20,8 @@ export const pages = new Hono<AppEnv>();
 pages.route("/", assets);
 pages.get("/", home);
 pages.get("/jobs/:id", job);
+pages.get("/device", device);
+pages.post("/device", decideDevice);
 
 // Datasets first: their addresses start with a word that no owner is called by.
 const TYPES: readonly (readonly [string, RepoType])[] = [
