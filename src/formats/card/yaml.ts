@@ -62,6 +62,7 @@ export function parseYaml(yaml: string, firstLine = 1): YamlText {
       uniqueKeys: true,
       merge: false,
       prettyErrors: false,
+      logLevel: "error",
     }).compose(withinDepth(new Parser(lines.addNewLine).parse(yaml), lineAt), true, yaml.length);
     if (document === undefined) return { value: null, lineOf: () => firstLine };
     if (second !== undefined) return problemAt(lineAt(second.range[0]), "A second YAML document begins here: keep one");
