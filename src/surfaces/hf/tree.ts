@@ -1,12 +1,14 @@
 // What a revision holds: directories, paths, refs and history.
 import { Hono } from "hono";
 import * as z from "zod";
+import { HubError } from "../../errors";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
 import { listCommits } from "../../hub/commits";
-import { type Entry, findEntries } from "../../hub/files";
+import { type Entry, findEntries, listTree } from "../../hub/files";
+import { lastCommits } from "../../hub/last-commits";
 import { listTreeNearby } from "../../hub/nearby";
 import { listRefs } from "../../hub/refs";
-import { findRepo, findSnapshot } from "../../hub/repositories";
+import { confirmedEntry, findRepo, findSnapshot, type Snapshot } from "../../hub/repositories";
 import type { RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
 import {
@@ -25,8 +27,36 @@ import {
 } from "./request";
 
 const TREE_PAGE = 1000;
+const EXPANDED_PAGE = 50;
 const COMMIT_PAGE = 50;
 const MAX_PATHS = 1000;
+
+/** Nothing is scanned here, and nothing is said to be. */
+const UNSCANNED = {
+  status: "unscanned",
+  avScan: { status: "unscanned" },
+  pickleImportScan: { status: "unscanned" },
+};
+
+/** Entries with what `expand` adds: who changed each last, as far back as is looked, and what is known of its safety. */
+async function expanded(c: Ctx, snapshot: Snapshot, entries: readonly Entry[]) {
+  const { db } = callerOf(c).platform;
+  const last = await lastCommits(
+    db,
+    snapshot,
+    entries.map(({ path }) => path),
+  );
+  return entries.map((entry) => {
+    const commit = last.get(entry.path);
+    return {
+      ...entryJson(entry),
+      ...(commit === undefined
+        ? {}
+        : { lastCommit: { id: commit.id, title: commit.title, date: new Date(commit.at).toISOString() } }),
+      ...(entry.kind === "file" ? { securityFileStatus: UNSCANNED } : {}),
+    };
+  });
+}
 
 function entryJson(entry: Entry) {
   if (entry.kind === "directory") return { type: "directory", path: entry.path, oid: entry.id, size: 0 };
@@ -37,33 +67,51 @@ function entryJson(entry: Entry) {
 
 async function tree(c: Ctx, type: RepoType) {
   const { revision, path } = revisionAndPath(c);
-  const limit = limitOf(c, TREE_PAGE);
+  const isExpanded = flag(c, "expand");
+  const limit = limitOf(c, isExpanded ? EXPANDED_PAGE : TREE_PAGE);
   const cursor = c.req.query("cursor");
-  const entries = await listTreeNearby(callerOf(c), repoIdOf(c, type), revision, {
+  const page = {
     path,
     recursive: flag(c, "recursive"),
     limit: limit + 1,
     ...(cursor === undefined ? {} : { after: decodeCursor(z.string(), cursor) }),
+  };
+  const next = (entries: readonly Entry[]): readonly Entry[] => {
+    const last = entries[limit - 1];
+    if (entries.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor(last.path) });
+    return entries.slice(0, limit);
+  };
+  const caller = callerOf(c);
+  const id = repoIdOf(c, type);
+  if (!isExpanded) return c.json(next(await listTreeNearby(caller, id, revision, page)).map(entryJson));
+  const { snapshot, entries } = await confirmedEntry(caller, revision, async () => {
+    const at = await findSnapshot(caller, id, revision);
+    return { snapshot: at, entries: await listTree(caller.platform.db, at, page) };
   });
-  const last = entries[limit - 1];
-  if (entries.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor(last.path) });
-  return c.json(entries.slice(0, limit).map(entryJson));
+  return c.json(await expanded(c, snapshot, next(entries)));
 }
 
-const PathsBody = z.object({ paths: z.array(z.string()).max(MAX_PATHS, `at most ${MAX_PATHS} paths in one call`) });
+const PathsBody = z.object({
+  paths: z.array(z.string()).max(MAX_PATHS, `at most ${MAX_PATHS} paths in one call`),
+  expand: z.boolean().default(false),
+});
 
 /** Paths come as a form from Python and as JSON from JavaScript. */
-async function pathsOf(c: Ctx): Promise<string[]> {
-  if (c.req.header("content-type")?.includes("json")) return checked(PathsBody, await readJson(c)).paths;
-  const form = await c.req.formData();
-  return checked(PathsBody, { paths: [...form.getAll("paths"), ...form.getAll("paths[]")] }).paths;
+async function pathsOf(c: Ctx): Promise<z.output<typeof PathsBody>> {
+  if (c.req.header("content-type")?.includes("json")) return checked(PathsBody, await readJson(c));
+  const form = await c.req.formData().catch(() => {
+    throw new HubError("invalid_request", { problem: "The body is no form and no JSON: send `paths`" });
+  });
+  const expand = ["true", "1", "True"].includes(String(form.get("expand")));
+  return checked(PathsBody, { paths: [...form.getAll("paths"), ...form.getAll("paths[]")], expand });
 }
 
 async function pathsInfo(c: Ctx, type: RepoType) {
   const { revision } = revisionAndPath(c);
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
-  const entries = await findEntries(callerOf(c).platform.db, snapshot, await pathsOf(c));
-  return c.json(entries.map(entryJson));
+  const { paths, expand } = await pathsOf(c);
+  const entries = await findEntries(callerOf(c).platform.db, snapshot, paths);
+  return c.json(expand ? await expanded(c, snapshot, entries) : entries.map(entryJson));
 }
 
 async function refs(c: Ctx, type: RepoType) {
