@@ -74,7 +74,7 @@ export class CommitGraph {
         await queryRows(
           this.#db,
           CommitRow,
-          sql`select ${COLUMNS} from json_each(${asJson(page)}) j join commits c on c.repo_id = ${this.#repoId} and c.id = j.value`,
+          sql`select ${COLUMNS} from json_each(${asJson(page)}) j cross join commits c on c.repo_id = ${this.#repoId} and c.id = j.value`,
         ),
       );
     }
@@ -86,15 +86,16 @@ export class CommitGraph {
     const missing = commits.filter((commit) => !this.isLoaded(commit));
     if (missing.length === 0) return;
     const newest = missing.slice(0, this.#page).map((commit) => this.#ids.at(commit));
+    // `cross join` keeps the order of the tables: SQLite would look through all commits for each parent.
     // The recursion takes commits out of its queue by their dates, and never one twice.
     this.#take(
       await queryRows(
         this.#db,
         CommitRow,
         sql`with recursive walk (id, tree, parents, at) as (
-            select ${COLUMNS} from json_each(${asJson(newest)}) j join commits c on c.repo_id = ${this.#repoId} and c.id = j.value
+            select ${COLUMNS} from json_each(${asJson(newest)}) j cross join commits c on c.repo_id = ${this.#repoId} and c.id = j.value
             union
-            select ${COLUMNS} from walk w join json_each(w.parents) p join commits c on c.repo_id = ${this.#repoId} and c.id = p.value
+            select ${COLUMNS} from walk w cross join json_each(w.parents) p cross join commits c on c.repo_id = ${this.#repoId} and c.id = p.value
             order by 4 desc limit ${this.#page})
           select id, tree, parents, at from walk`,
       ),

@@ -59,7 +59,7 @@ async function writeCommits(store: Store, repoId: string, ids: readonly GitId[],
       store.db,
       CommitRow,
       sql`select c.id, c.tree, c.parents, c.author_name, c.author_email, c.authored_at, c.message, c.content
-        from json_each(${asJson(page)}) j join commits c on c.repo_id = ${repoId} and c.id = j.value`,
+        from json_each(${asJson(page)}) j cross join commits c on c.repo_id = ${repoId} and c.id = j.value`,
     );
     if (rows.length !== page.length) throw new HubError("content_damaged");
     for (const row of rows) await sink(packEntry("commit", commitContent(row)));
@@ -125,7 +125,7 @@ async function writeBlobs(store: Store, repoId: string, blobs: IdSet, sink: Sink
       store.db,
       BlobRow,
       sql`select e.id, e.sha256, e.size, e.lfs, iif(e.lfs, null, ${heldContent(sql`${repoId}`, sql`e.sha256`)}) as content
-        from json_each(${asJson(ids)}) j join tree_entries e
+        from json_each(${asJson(ids)}) j cross join tree_entries e
           on e.rowid = (select rowid from tree_entries where repo_id = ${repoId} and id = j.value and kind = 'file' limit 1)`,
     );
     if (rows.length !== ids.length) throw new HubError("content_damaged");

@@ -35,7 +35,7 @@ export async function* readTrees(
       db,
       GroupRow,
       sql`select tree, max(name) as last, count(*) as rows, ${of} as found from (
-          select j.key as n, e.* from json_each(${asJson(page)}) j join tree_entries e on e.repo_id = ${repoId} and e.tree = j.value
+          select j.key as n, e.* from json_each(${asJson(page)}) j cross join tree_entries e on e.repo_id = ${repoId} and e.tree = j.value
             where j.key > 0 or e.name > ${after}
             order by j.key, e.name limit ${ROWS_PER_PAGE}) e
         group by n order by n`,

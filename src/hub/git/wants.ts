@@ -61,8 +61,8 @@ export async function loadTags(
     sql`with recursive chain (id, depth) as (
         select value, 0 from json_each(${asJson(ids)})
         union
-        select t.target, c.depth + 1 from chain c join tag_objects t on t.repo_id = ${repoId} and t.id = c.id where c.depth < ${MAX_TAG_DEPTH})
-      select distinct t.id, t.target, t.content from chain c join tag_objects t on t.repo_id = ${repoId} and t.id = c.id`,
+        select t.target, c.depth + 1 from chain c cross join tag_objects t on t.repo_id = ${repoId} and t.id = c.id where c.depth < ${MAX_TAG_DEPTH})
+      select distinct t.id, t.target, t.content from chain c cross join tag_objects t on t.repo_id = ${repoId} and t.id = c.id`,
   );
   const tags = new Set(rows.map(({ id }) => id));
   return { tags: rows, commits: rows.flatMap(({ target }) => (tags.has(target) ? [] : [target])) };
