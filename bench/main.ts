@@ -1,6 +1,7 @@
-// `npm run bench -- [download|upload|requests|round-trips|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
+// `npm run bench -- [download|upload|requests|api|round-trips|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
 import { parseArgs } from "node:util";
 import { CliError, printError } from "../cli/cli-error.mjs";
+import { benchApi } from "./api.ts";
 import { benchDownload } from "./download.ts";
 import { printMachine } from "./kit/report.ts";
 import { onStage } from "./kit/stage.ts";
@@ -14,13 +15,14 @@ import { benchXetCpu } from "./xet-cpu.ts";
 import { benchXetMemory } from "./xet-memory.ts";
 
 const USAGE =
-  "npm run bench -- [download|upload|requests|round-trips|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]";
+  "npm run bench -- [download|upload|requests|api|round-trips|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]";
 const MAX_ROUNDS = 50;
 
 const benches = new Map([
   ["download", benchDownload],
   ["upload", benchUpload],
   ["requests", benchRequests],
+  ["api", benchApi],
   ["round-trips", benchRoundTrips],
   ["merge", benchMerge],
   ["xet", benchXet],

@@ -54,7 +54,12 @@ export type ListQuery = {
 const MAX_FILTERS = 16;
 
 /** A filter as a condition on repository `r` of owner `o`, and the queries that find all the repositories it may let through. */
-type Way = { readonly holds: SQL; readonly finders: readonly SQL[] };
+type Way = {
+  readonly holds: SQL;
+  readonly finders: readonly SQL[];
+  /** What a finder finds may not pass yet; the condition needs the owner. */
+  readonly isGuess?: true;
+};
 
 function wayOf(type: RepoType, filter: Filter): Way {
   switch (filter.kind) {
@@ -63,6 +68,7 @@ function wayOf(type: RepoType, filter: Filter): Way {
       return {
         holds: sql`instr(o.name_key || '/' || r.name_key, ${text}) > 0`,
         finders: gramsOf(text).map((gram) => sql`select repo_id from repo_grams where gram = ${gram}`),
+        isGuess: true,
       };
     }
     case "author": {
@@ -119,7 +125,7 @@ export type Bounds = {
   /** So many are gone through for one page at most. A page may then be short, or empty, and have a next one. */
   readonly walked: number;
 };
-const BOUNDS: Bounds = { found: 1000, walked: 5000 };
+const BOUNDS: Bounds = { found: 500, walked: 5000 };
 /** So many are compared at most. */
 const MAX_FINDERS = 24;
 
@@ -188,14 +194,16 @@ export async function listRepos(caller: Caller, query: ListQuery, bounds = BOUND
   const from = after === null ? sql`true` : sql`(r.${column}, r.id) ${ahead} (${after.value}, ${after.id})`;
   const inOrder = sql`order by r.${column} ${direction}, r.id ${direction}`;
   const walk = sql`from repos r indexed by ${sql.raw(indexName)} where r.type = ${type} and ${from} ${inOrder}`;
-  const holds = sql.join([visibleTo(caller), ...ways.map((way) => way.holds)], sql` and `);
+  const open = ways.filter((way) => way.isGuess || finder === null || !way.finders.includes(finder));
+  const holds = sql.join([visibleTo(caller), ...open.map((way) => way.holds)], sql` and `);
+  const owner = open.some((way) => way.isGuess) ? sql`cross join accounts o on o.id = r.owner_id` : sql``;
   // The walk is inside, with its limit, and so gives its rows in order, as the joins around it do.
   const chosen =
     finder === null
       ? sql`select r.id, r.${column} as value from (select r.* ${walk} limit ${bounds.walked}) r
-          cross join accounts o on o.id = r.owner_id where ${holds} limit ${limit + 1}`
+          ${owner} where ${holds} limit ${limit + 1}`
       : sql`select r.id, r.${column} as value from (${finder}) f cross join repos r on r.id = f.repo_id
-          cross join accounts o on o.id = r.owner_id where r.type = ${type} and ${from} and ${holds} ${inOrder} limit ${limit + 1}`;
+          ${owner} where r.type = ${type} and ${from} and ${holds} ${inOrder} limit ${limit + 1}`;
   const rows = await queryRows(
     db,
     ListedRow,

@@ -1,9 +1,10 @@
 // The hub's Worker with D1 and R2 made slower and watched: an answer tells what came before the first byte of the real one.
-
+import * as z from "zod";
 import type { Env } from "../../../src/platform/cloudflare";
 import worker from "../../../src/worker";
+import { plantRepos } from "./planted";
 
-export { Clock, EventBuffer, JobWorkflow, Upkeep } from "../../../src/worker";
+export * from "../../../src/worker";
 
 type Kind = "d1" | "r2";
 type Operation = { readonly kind: Kind; readonly start: number; readonly end: number };
@@ -13,8 +14,13 @@ type Delays = Readonly<Record<Kind, number>>;
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+const Meta = z.object({ meta: z.object({ rows_read: z.number() }) });
+const Metas = z.union([z.array(Meta), Meta.transform((one) => [one])]);
+
 class Watch {
   readonly operations: Operation[] = [];
+  /** Rows that D1 read, as it counts them itself. */
+  rows = 0;
   readonly #delays: Delays;
 
   constructor(delays: Delays) {
@@ -34,6 +40,7 @@ class Watch {
           await pause(this.#delays[kind]);
           const result: unknown = await value.apply(target, args.map(unwrapped));
           this.operations.push({ kind, start, end: Date.now() });
+          for (const { meta } of Metas.safeParse(result).data ?? []) this.rows += meta.rows_read;
           return result;
         };
       },
@@ -89,6 +96,8 @@ async function firstByte(response: Response): Promise<void> {
 
 export default {
   async fetch(request, env, context): Promise<Response> {
+    const plant = request.headers.get("x-plant");
+    if (plant !== null) return Response.json(await plantRepos(env.DB, Number(plant)));
     // Method and delays: as a HEAD could not be answered with a report, it is asked for by a GET.
     const measure = request.headers.get("x-measure");
     if (measure === null) return worker.fetch(request, env, context);
@@ -98,7 +107,13 @@ export default {
     const response = await worker.fetch(new Request(request, { method }), watch.bindings(env), context);
     await firstByte(response);
     const ms = Date.now() - start;
-    return Response.json({ status: response.status, ms, d1: watch.count("d1"), r2: watch.count("r2") });
+    return Response.json({
+      status: response.status,
+      ms,
+      d1: watch.count("d1"),
+      r2: watch.count("r2"),
+      rows: watch.rows,
+    });
   },
   scheduled: worker.scheduled,
 } satisfies ExportedHandler<Env>;
