@@ -1,8 +1,9 @@
-// What a model or dataset is, at a revision: `GET /api/{models,datasets}/{id}[/revision/{rev}]`.
+// What a model or dataset is, at a revision: `GET /api/{models,datasets}/{id}[/revision/{rev}]`; and the tags that there are.
 import { Hono } from "hono";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
 import { baseModelsOf, countChildren, detailsOf } from "../../hub/facts/details";
 import type { Facts } from "../../hub/facts/facts";
+import { knownTags } from "../../hub/facts/known-tags";
 import type { FileEntry } from "../../hub/files";
 import { findSnapshot } from "../../hub/repositories";
 import { parseRevision, type RepoType, type Revision } from "../../ids";
@@ -45,6 +46,7 @@ const securityOf = ({ pickles }: Facts) => ({
 
 export const info = new Hono<AppEnv>();
 for (const [segment, type] of Object.entries(API_TYPES)) {
+  info.get(`/api/${segment}-tags-by-type`, async (c) => c.json(await knownTags(callerOf(c).platform, type)));
   const one = `/api/${segment}/:owner/:name`;
   info.get(one, (c) => repoInfo(c, type, parseRevision("HEAD")));
   info.get(`${one}/revision/*`, (c) => repoInfo(c, type, revisionAndPath(c).revision));
