@@ -15,7 +15,13 @@ declare module "vitest" {
 
 export default async function runHub(project: TestProject): Promise<() => Promise<void>> {
   const state = mkdtempSync(join(tmpdir(), "owm-clients-"));
-  const hub = await startHub({ state, port: 0, computePort: 0 });
+  const hub = await startHub({
+    state,
+    port: 0,
+    computePort: 0,
+    // Receivers of webhooks are on this machine.
+    bindings: { WEBHOOKS_TO_LOOPBACK: "on" },
+  });
   project.provide("endpoint", hub.endpoint);
   project.provide("token", hub.token);
   project.provide("state", state);

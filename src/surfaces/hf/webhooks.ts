@@ -41,12 +41,12 @@ const Secret = z
 const NoJob = z.null("webhooks that start jobs are not served by this hub: give a url").optional();
 
 const NewWebhook = z.object({
+  jobSourceId: NoJob,
+  secrets: NoJob,
   url: z.string("is missing: give the address to send to"),
   watched: Watched.min(1, "must name what to watch"),
   domains: Domains.default(["repo", "discussion"]),
   secret: Secret.nullish(),
-  jobSourceId: NoJob,
-  secrets: NoJob,
 });
 const Change = z.object({
   url: z.string().optional(),
