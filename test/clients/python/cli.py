@@ -1,4 +1,4 @@
-"""Commands of the client's command line, `hf`, one after another in one process: each starts in half a second otherwise."""
+"""Commands of `hf`, the client's command line, in one process: on its own, each takes half a second to start."""
 
 from __future__ import annotations
 
