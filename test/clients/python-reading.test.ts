@@ -1,7 +1,7 @@
 // What the stock Python client can ask: lists by every filter, one repository in full, owners and readers.
 import { beforeAll, expect, it } from "vitest";
 import * as z from "zod";
-import { callHub, newPerson, type Person, sharedHub } from "./people.ts";
+import { callHub, newPerson, newToken, type Person, sharedHub } from "./people.ts";
 import { pythonStep, type Session } from "./python-client.ts";
 import { sampleFiles, writeFiles } from "./sample-files.ts";
 import { scratchFolder } from "./scratch.ts";
@@ -118,6 +118,9 @@ it("knows owners, readers and what they like", async () => {
     nobody: { kinds: expect.arrayContaining(["HfHubHTTPError"]) },
   });
   const org = `${owner.name}-org`;
-  await callHub({ ...sharedHub(), token: owner.token }, "POST", "/organizations", { name: org, fullname: "An org" });
+  await callHub({ ...sharedHub(), token: await newToken(owner.name, "admin") }, "POST", "/organizations", {
+    name: org,
+    fullname: "An org",
+  });
   expect(await ask("organization", { org })).toEqual(["An org", 1, [owner.name], []]);
 });

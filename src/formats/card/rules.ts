@@ -119,6 +119,7 @@ const MODEL: Readonly<Record<string, Check>> = {
   co2_eq_emissions: emissions,
   widget: either("must be an array of examples, or false", Array.isArray, (value) => value === false),
   inference: either("must be true, false or an object", isMapping, (value) => typeof value === "boolean"),
+  "model-index": either("must be an array of `name` and `results`", Array.isArray),
 };
 
 const config = mapping({ config_name: text, data_files: anything }, ["config_name"]);

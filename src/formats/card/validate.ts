@@ -10,7 +10,7 @@ export type CardCheck = { readonly errors: readonly CardProblem[]; readonly warn
 /** A card with more problems is looked at again when the first ones are mended. */
 const MAX_PROBLEMS = 50;
 
-/** Each problem names key, line and what would be right. A README without front matter has none. */
+/** Each problem names key, line and what would be right. */
 export function checkCard(type: "model" | "dataset", readme: string): CardCheck {
   const parsed = parseCard(readme);
   if ("problems" in parsed)
@@ -23,6 +23,8 @@ export function checkCard(type: "model" | "dataset", readme: string): CardCheck 
     // A key without a value is what templates leave behind.
     if (value !== undefined && value !== null) check(value, [key], reportTo(card, errors));
   }
+  if (Object.keys(card.data).length === 0)
+    warnings.push({ line: 1, message: "There is no metadata: begin the card with YAML between two lines of ---" });
   for (const warn of type === "model" ? [...WARNINGS, ...MODEL_WARNINGS] : [...WARNINGS, ...DATASET_WARNINGS])
     warn(card.data, reportTo(card, warnings));
   return { errors: errors.slice(0, MAX_PROBLEMS), warnings: warnings.slice(0, MAX_PROBLEMS) };
@@ -91,9 +93,8 @@ const MODEL_WARNINGS: readonly Warn[] = [
   repoNames("datasets"),
   (data, report) => {
     const index = data["model-index"];
-    if (index === undefined || index === null) return;
-    if (!Array.isArray(index)) report(["model-index"], "is no list: write it as a list of `name` and `results`");
-    else for (const [i, entry] of index.entries()) checkIndexEntry(entry, ["model-index", i], report);
+    if (Array.isArray(index))
+      for (const [i, entry] of index.entries()) checkIndexEntry(entry, ["model-index", i], report);
   },
 ];
 

@@ -53,6 +53,10 @@ export const identity = new Hono<AppEnv>()
     const { content, repoType } = await jsonBody(c, CardBody);
 
     const { errors, warnings } = checkCard(repoType === "dataset" ? "dataset" : "model", content);
-    const messages = (problems: readonly CardProblem[]) => problems.map(({ message }) => ({ message }));
-    return c.json({ errors: messages(errors), warnings: messages(warnings) }, errors.length === 0 ? 200 : 400);
+    const told = (problems: readonly CardProblem[], kind: string) =>
+      problems.map(({ message }) => ({ message: `${kind}: ${message}` }));
+    return c.json(
+      { errors: told(errors, "Error"), warnings: told(warnings, "Warning") },
+      errors.length === 0 ? 200 : 400,
+    );
   });

@@ -87,7 +87,7 @@ def one(api: HfApi, args: Arguments) -> object:
             "parameters": None if info.safetensors is None else dict(info.safetensors.parameters),
             "auto_model": None if info.transformers_info is None else info.transformers_info.auto_model,
             "storage": (info.used_storage or 0) > 100_000,
-            "revision": api.model_info(repo, revision="v1").sha == info.sha == str(api.resolve_revision(repo)),
+            "revision": api.model_info(repo, revision="v1").sha == info.sha == api.resolve_revision(repo).resolved,
         },
         "few": [few.downloads, few.likes, few.pipeline_tag, few.gated, few.sha, few.created_at is not None],
         "last commits": {path: entry.last_commit.title for path, entry in tree.items() if entry.last_commit},

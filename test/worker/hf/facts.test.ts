@@ -324,7 +324,7 @@ describe("a broken card", () => {
     const answer = await ada.post("/api/validate-yaml", { content, repoType: "model" });
     expect(answer.status).toBe(400);
     expect(answer.body).toEqual({
-      errors: [{ message: expect.stringMatching(/^"license" must be one of/) }],
+      errors: [{ message: expect.stringMatching(/^Error: "license" must be one of/) }],
       warnings: [{ message: expect.stringContaining("ISO 639") }],
     });
     const fine = await anonymous.post("/api/validate-yaml", { content: card("tags: [a]"), repoType: "space" });

@@ -44,7 +44,10 @@ it("lets cards through that follow the conventions", () => {
       "viewer: false",
     ),
   ).toEqual(NONE);
-  expect(checkCard("model", "# No front matter\n")).toEqual(NONE);
+  expect(checkCard("model", "# No front matter\n")).toEqual({
+    errors: [],
+    warnings: [{ line: 1, message: expect.stringMatching(/^There is no metadata/) }],
+  });
   expect(model("license:", "tags: null")).toEqual(NONE);
 });
 
@@ -65,6 +68,7 @@ describe("an error names the key, the line and what would be right:", () => {
     ],
     [["extra_gated_fields:", "  Use: {type: select}"], 3, /needs `options`/],
     [["extra_gated_eu_disallowed: maybe"], 2, /true or false/],
+    [["model-index: {name: m}"], 2, /^"model-index" must be an array/],
   ])("%j", (lines, line, message) => {
     const { errors } = model(...lines);
     expect(errors).toHaveLength(1);
@@ -86,7 +90,6 @@ test.each<[string[], RegExp]>([
   [["language: English"], /"language" is "English": use a code of ISO 639/],
   [["license: other"], /`license_name`, and `license_link`/],
   [["base_model: /home/ada/model"], /"base_model" is "\/home\/ada\/model", which names no repository/],
-  [["model-index: {name: m}"], /"model-index" is no list/],
   [["model-index: [{name: m, results: [{task: {type: t}}]}]"], /"model-index\[0\]\.results\[0\]" has no `dataset`/],
 ])("%j is a warning", (lines, message) => {
   const { errors, warnings } = model(...lines);
