@@ -29,6 +29,7 @@ const ERRORS = {
   collection_not_found: [404, "No collection is at {slug}"],
   collection_item_not_found: [404, "The collection has no such item"],
   webhook_not_found: [404, "You have no such webhook"],
+  content_deleted: [404, "{path}: the bytes were permanently deleted from this repository"],
   upload_not_found: [404, "No such upload is open: ask for a new one with the LFS batch call."],
   access_request_not_found: [404, "{user} has not asked for access"],
   access_request_unchanged: [404, "The request of {user} is {status} already"],
@@ -75,6 +76,10 @@ const ERRORS = {
   body_interrupted: [400, "The body ended early after {actual} of {expected} bytes: nothing was stored."],
   length_required: [411, "Send Content-Length: {expected}"],
   payload_too_large: [413, "{problem}"],
+  history_too_large: [
+    413,
+    "The history can't be rewritten in one step: more than {most} {what}. Super-squash first, or delete without rewriteHistory.",
+  ],
   range_not_satisfiable: [416, "The range starts beyond the end of the {size} bytes"],
   xet_xorb_missing: [400, "No xorb {hash} was uploaded, or you may not refer to it"],
   xet_shard_invalid: [400, "The shard is refused: {problem}"],

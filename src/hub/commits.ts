@@ -130,6 +130,7 @@ export async function prepareCommit(
         otherwise: () => new HubError("ref_moved"),
       },
       filesStored(files),
+      ...(head.commit === null ? [] : [commitExists(repo, head.commit)]),
       ...push.guards,
     ],
     statements: [
@@ -141,6 +142,12 @@ export async function prepareCommit(
     ],
   };
 }
+
+/** For a batch that builds on a commit: files can be taken out of a history, which then has other commits. */
+export const commitExists = (repo: Pick<Repository, "id">, id: GitId): Guard => ({
+  holds: sql`exists (select 1 from commits where repo_id = ${repo.id} and id = ${id})`,
+  otherwise: () => new HubError("revision_not_found", { revision: id }),
+});
 
 /** What a commit needs to know of a file's bytes. */
 export type LinkedFile = Pick<NewFile, "sha256" | "lfs" | "holding">;
@@ -296,12 +303,18 @@ type NewCommit = {
   readonly now: number;
 };
 
-function gitCommit({ tree, parents, author, message, now }: NewCommit): GitCommit {
+export function gitCommit({ tree, parents, author, message, now }: NewCommit): GitCommit {
   const person = gitPerson(author.name, author.email, Math.floor(now / 1000));
   return { tree, parents, author: person, committer: person, headers: [], message };
 }
 
-function commitRows(db: Db, repo: Pick<Repository, "id">, made: GitCommit, ref: RefName, now: number): Statement[] {
+export function commitRows(
+  db: Db,
+  repo: Pick<Repository, "id">,
+  made: GitCommit,
+  ref: RefName,
+  now: number,
+): Statement[] {
   const id = commitId(made);
   return [
     db

@@ -15,7 +15,7 @@ import {
   usable,
 } from "../store/contents";
 import { readAll } from "../streams/chunks";
-import { EntryNotFound, gitIdColumn, type Snapshot } from "./repositories";
+import { EntryNotFound, gitIdColumn, missingContent, type Snapshot } from "./repositories";
 import type { NewFile } from "./tree-edit";
 
 export type Entry =
@@ -95,7 +95,8 @@ export async function listTree(db: Db, snapshot: Snapshot, page: TreePage): Prom
         and (${path} || e.name > ${after} or (e.kind = 'directory' and ${page.recursive ? 1 : 0} and ${path} || e.name || '0' > ${after}))`;
   const rows = await queryRows(
     db,
-    EntryRow.partial().extend({ found: z.number() }),
+    // The folder itself is a row, too, where the page holds nothing of it.
+    z.union([EntryRow, z.object({ path: z.null() })]),
     sql`with recursive ${walkTo(snapshot, page.path)},
       base as (select id from down where depth = ${depth} and kind = 'directory'),
       listed (path, kind, id, sha256, size, lfs) as (
@@ -110,11 +111,11 @@ export async function listTree(db: Db, snapshot: Snapshot, page: TreePage): Prom
             : sql``
         }
         order by 1 limit ${page.limit + MAX_DEPTH})
-      select 1 as found, l.* from base b
+      select l.* from base b
         left join (select e.*, ${xetHashOf(repoId)} from listed e where e.path > ${after} limit ${page.limit}) l on 1 = 1`,
   );
   if (rows.length === 0) throw new EntryNotFound(snapshot, page.path);
-  return rows.flatMap((row) => (row.path === undefined || row.path === null ? [] : [entryOf(EntryRow.parse(row))]));
+  return rows.flatMap((row) => (row.path === null ? [] : [entryOf(row)]));
 }
 
 /** A tree of a repository, whatever commit it is of. */
@@ -260,7 +261,7 @@ export async function findStoredFiles(db: Db, wanted: readonly FileQuery[]): Pro
     const row = found.get(n);
     if (row === undefined) return null;
     const { id, sha256, size, lfs, content } = row;
-    if (content === null) throw new HubError("content_damaged");
+    if (content === null) throw missingContent(path, lfs === 1);
     const { source, holding } = usable(content, path);
     return { path, id, sha256, size, lfs: lfs === 1, source, holding };
   });

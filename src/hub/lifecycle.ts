@@ -2,7 +2,7 @@
 import { eq, sql } from "drizzle-orm";
 import { authorize, type Caller } from "../access/caller";
 import { type Gating, UNGATED } from "../access/policy";
-import { commitBatch, isUniqueViolation, type Statement } from "../db/client";
+import { commitBatch, type Guard, isUniqueViolation, type Statement } from "../db/client";
 import { repos } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
@@ -18,12 +18,13 @@ import { findRepo, MAIN, type Repository, repoName, targetOf } from "./repositor
 export type NewRepo = {
   readonly id: RepoId;
   readonly private: boolean;
+  readonly gated?: Gating | null;
   readonly license?: string;
   readonly files?: readonly FirstFile[];
 };
 
-/** Creates the repository with its branch `main` and a first commit, in one batch. @throws repo_exists */
-export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repository> {
+/** A repository about to exist: `publish` makes it, with all that its batch brings. @throws forbidden | account_not_found */
+export async function newRepository(caller: Caller, wanted: Pick<NewRepo, "id" | "private" | "gated">) {
   const { platform } = caller;
   const owner = await findAccount(platform, wanted.id.owner);
   const subject = `${wanted.id.type}:${owner.name}/${wanted.id.name}`;
@@ -37,46 +38,54 @@ export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repos
     name: wanted.id.name,
     private: wanted.private,
     ...UNGATED,
+    gated: wanted.gated ?? null,
     createdAt: now,
     updatedAt: now,
   };
+  const rows = [
+    platform.db.insert(repos).values({
+      id: repo.id,
+      type: repo.type,
+      ownerId: repo.ownerId,
+      name: repo.name,
+      nameKey: repo.name.toLowerCase(),
+      private: repo.private,
+      gated: repo.gated,
+      createdAt: now,
+      updatedAt: now,
+    }),
+    takeName(owner.id, repo),
+  ];
+  const event = eventStatement(
+    platform.db,
+    allowedEvent(platform, caller.actor, {
+      type: "repo.created",
+      subject,
+      action: "repo.create",
+      scopeId: owner.id,
+      data: { private: repo.private },
+    }),
+  );
+  /** One batch. @throws repo_exists */
+  const publish = async (guards: readonly Guard[], statements: readonly Statement[]): Promise<void> => {
+    try {
+      await commitBatch(platform.db, guards, [...rows, ...statements, event]);
+    } catch (error) {
+      if (isUniqueViolation(error, "repos.owner_id"))
+        throw new HubError("repo_exists", { type: repo.type, repo: repoName(repo) });
+      throw error;
+    }
+  };
+  return { repo, publish };
+}
+
+/** Creates the repository with its branch `main` and a first commit, in one batch. @throws repo_exists */
+export async function createRepo(caller: Caller, wanted: NewRepo): Promise<Repository> {
+  const { repo, publish } = await newRepository(caller, wanted);
   const first = await initialCommit(caller, repo, MAIN, wanted);
-  try {
-    // Commit point: the batch. Before it there are at most blobs that nothing names, which the next identical commit uses.
-    await commitBatch(
-      platform.db,
-      [],
-      [
-        platform.db.insert(repos).values({
-          id: repo.id,
-          type: repo.type,
-          ownerId: repo.ownerId,
-          name: repo.name,
-          nameKey: repo.name.toLowerCase(),
-          private: repo.private,
-          createdAt: now,
-          updatedAt: now,
-        }),
-        takeName(owner.id, repo),
-        ...first.statements,
-        eventStatement(
-          platform.db,
-          allowedEvent(platform, caller.actor, {
-            type: "repo.created",
-            subject,
-            action: "repo.create",
-            scopeId: owner.id,
-            data: { private: repo.private },
-          }),
-        ),
-      ],
-    );
-  } catch (error) {
-    if (isUniqueViolation(error, "repos.owner_id"))
-      throw new HubError("repo_exists", { type: repo.type, repo: repoName(repo) });
-    throw error;
-  }
-  await refreshIndex(platform, repo);
+  // Commit point: the batch. Before it there are at most blobs that nothing names, which the next identical commit uses.
+  await publish([], first.statements);
+  await refreshIndex(caller.platform, repo);
   return repo;
 }
 

@@ -7,7 +7,7 @@ import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
 import type { GitId, RefName } from "../ids";
 import type { Db } from "../platform/platform";
-import { initialCommit } from "./commits";
+import { commitExists, initialCommit } from "./commits";
 import { MAIN, type Repository, targetOf } from "./repositories";
 
 export const listRefs = (db: Db, repoId: string) =>
@@ -57,12 +57,15 @@ async function moveRef(
 ): Promise<void> {
   authorize(caller, { action: "repo.write", repo }, targetOf(repo));
   const { guards, statements } = moveStatements(caller, repo, name, from, to);
-  await commitBatch(caller.platform.db, guards, [...before, ...statements]);
+  const isThere = to === null || before.length > 0 ? [] : [commitExists(repo, to)];
+  await commitBatch(caller.platform.db, [...guards, ...isThere], [...before, ...statements]);
 }
 
 /** A new ref, for a batch that makes more than that. */
-export const createRefStatements = (caller: Caller, repo: Repository, name: RefName, target: GitId) =>
-  moveStatements(caller, repo, name, null, target);
+export function createRefStatements(caller: Caller, repo: Repository, name: RefName, target: GitId) {
+  const { guards, statements } = moveStatements(caller, repo, name, null, target);
+  return { guards: [...guards, commitExists(repo, target)], statements };
+}
 
 function moveStatements(
   caller: Caller,

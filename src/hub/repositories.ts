@@ -254,6 +254,10 @@ export class EntryNotFound extends HubError {
   }
 }
 
+/** Only LFS files can be taken out of a repository whose trees go on naming them. */
+export const missingContent = (path: string, lfs: boolean): HubError =>
+  lfs ? new HubError("content_deleted", { path }) : new HubError("content_damaged");
+
 /**
  * A file at a revision, for a purpose: repository, ref, tree walk and content in one query.
  * With the `span` that will be read, reading it needs no further query.
@@ -289,7 +293,8 @@ export async function findFile(
   authorize(caller, { action: "repo.use", repo, purpose }, targetOf(repo));
   if (row === undefined || row.kind !== "file" || row.id === null) throw new EntryNotFound(snapshot, path);
   const { sha256, size, content } = row;
-  if (sha256 === null || size === null || content === null) throw new HubError("content_damaged");
+  if (sha256 === null || size === null) throw new HubError("content_damaged");
+  if (content === null) throw missingContent(path, row.lfs === 1);
   const { source, holding } = usable(content, path);
   return { snapshot, path, id: row.id, sha256, size, lfs: row.lfs === 1, source, holding };
 }

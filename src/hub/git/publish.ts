@@ -73,7 +73,11 @@ function* batchesOf(push: CheckedPush, now: number): Generator<Statement[]> {
     total += rows.length;
     if (total > MAX_ROWS)
       throw refuse("this is too much history for one push: push fewer commits at a time, oldest first");
-    yield [...statements, ...treeStatements(repo.id, rows), ...commitStatements(repo.id, history, commits)];
+    yield [
+      ...statements,
+      ...treeStatements(repo.id, rows),
+      ...commitStatements(repo.id, found(history.commits, commits)),
+    ];
     statements = [];
     rows = [];
     commits = [];
@@ -81,8 +85,11 @@ function* batchesOf(push: CheckedPush, now: number): Generator<Statement[]> {
   yield [
     ...statements,
     ...treeStatements(repo.id, rows),
-    ...commitStatements(repo.id, history, commits),
-    ...tagStatements(repo.id, history, push.tags),
+    ...commitStatements(repo.id, found(history.commits, commits)),
+    ...tagStatements(
+      repo.id,
+      found(history.tags, push.tags).map(([id, tag]) => ({ ...tag, id })),
+    ),
   ];
 }
 
@@ -120,11 +127,17 @@ function commitRow(id: GitId, commit: GitCommit): unknown[] {
   ];
 }
 
-function commitStatements(repoId: string, history: NewHistory, ids: readonly GitId[]): Statement[] {
-  const rows = ids.flatMap((id) => {
-    const commit = history.commits.get(id);
-    return commit === undefined ? [] : [JSON.stringify(commitRow(id, commit))];
+const found = <T>(all: ReadonlyMap<GitId, T>, ids: readonly GitId[]): [GitId, T][] =>
+  ids.flatMap((id): [GitId, T][] => {
+    const one = all.get(id);
+    return one === undefined ? [] : [[id, one]];
   });
+
+export function commitStatements(
+  repoId: string,
+  commits: readonly (readonly [id: GitId, commit: GitCommit])[],
+): Statement[] {
+  const rows = commits.map(([id, commit]) => JSON.stringify(commitRow(id, commit)));
   return jsonArrays(rows).map(
     (json) => sql`insert or ignore into commits
         (repo_id, id, tree, parents, author_name, author_email, authored_at, message, committed_at, content)
@@ -133,11 +146,11 @@ function commitStatements(repoId: string, history: NewHistory, ids: readonly Git
   );
 }
 
-function tagStatements(repoId: string, history: NewHistory, ids: readonly GitId[]): Statement[] {
-  const rows = ids.flatMap((id) => {
-    const tag = history.tags.get(id);
-    return tag === undefined ? [] : [JSON.stringify([id, tag.target, tag.content])];
-  });
+export function tagStatements(
+  repoId: string,
+  tags: readonly { readonly id: GitId; readonly target: GitId; readonly content: string }[],
+): Statement[] {
+  const rows = tags.map(({ id, target, content }) => JSON.stringify([id, target, content]));
   return jsonArrays(rows).map(
     (json) => sql`insert or ignore into tag_objects (repo_id, id, target, content)
       select ${repoId}, value ->> 0, value ->> 1, value ->> 2 from json_each(${json})`,

@@ -7,6 +7,7 @@ const ERROR_CODES: Partial<Record<ErrorCode, string>> = {
   repo_not_found: "RepoNotFound",
   revision_not_found: "RevisionNotFound",
   entry_not_found: "EntryNotFound",
+  content_deleted: "EntryNotFound",
   gated_repo: "GatedRepo",
   gated_repo_anonymous: "GatedRepo",
 };

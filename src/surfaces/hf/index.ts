@@ -9,6 +9,7 @@ import { collections } from "./collections";
 import { discussionRoutes } from "./discussions";
 import { identity } from "./identity";
 import { info } from "./info";
+import { lfsFiles } from "./lfs-files";
 import { lifecycle } from "./lifecycle";
 import { likes } from "./likes";
 import { listings } from "./listing";
@@ -39,6 +40,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", lifecycle)
   .route("/", people)
   .route("/", oauth)
+  .route("/", lfsFiles)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)
