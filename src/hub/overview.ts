@@ -5,6 +5,8 @@ import { type Caller, may } from "../access/caller";
 import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import type { GitId, RepoType } from "../ids";
+import { FACTS_VERSION, type Facts } from "./facts/facts";
+import { FactsColumn, someFacts } from "./facts/store";
 import { gitIdColumn, type Snapshot } from "./repositories";
 
 /** More than anyone chooses from a list; the API pages through any number. */
@@ -32,6 +34,8 @@ export type Overview = {
     readonly dataset: RepoLink;
     readonly results: readonly Metric[];
   } | null;
+  /** What the commit's files tell, as far as pages show it; null where that was not computed yet. */
+  readonly facts: Facts | null;
   /** Of the commit's parents in lineage, in their order; empty where no merge made it. */
   readonly weights: readonly number[];
 };
@@ -78,6 +82,7 @@ const OverviewRow = z.object({
   authored_at: z.number(),
   parents: jsonColumn(z.array(gitIdColumn)),
   refs: jsonColumn(z.array(z.string())),
+  facts: FactsColumn,
   weights: jsonColumn(z.array(z.number())).nullable(),
   scores: jsonColumn(
     z.array(z.object({ id: z.string(), split: z.string(), dataset: JoinedRepo, results: z.array(Metric) })),
@@ -92,6 +97,8 @@ export async function readOverview(caller: Caller, { repo, commit }: Snapshot): 
     sql`select c.message, c.author_name, c.authored_at, c.parents,
         (select json_group_array(name) from (
           select name from refs where repo_id = c.repo_id and (name like 'refs/heads/%' or name like 'refs/tags/%') order by name limit ${MAX_REFS})) as refs,
+        (select ${someFacts(["tags", "license", "safetensors", "gguf"])} from tree_facts f
+          where f.repo_id = c.repo_id and f.tree = c.tree and f.version = ${FACTS_VERSION}) as facts,
         (select (select json_group_array(value ->> 'weight') from json_each(j.spec, '$.parents')) from jobs j
           where j.output_repo_id = c.repo_id and j.kind = 'merge' and j.state = 'succeeded' and j.result ->> 'commit' = c.id limit 1) as weights,
         (select json_group_array(json_object('id', id, 'split', split, 'dataset', json(dataset), 'results', json(results))) from (
@@ -108,6 +115,7 @@ export async function readOverview(caller: Caller, { repo, commit }: Snapshot): 
     tags: under("refs/tags/"),
     commit: { message: row.message, author: row.author_name, at: row.authored_at * 1000, parents: row.parents },
     score: newestVisible(caller, row.scores),
+    facts: row.facts,
     weights: row.weights ?? [],
   };
 }

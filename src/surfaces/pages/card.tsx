@@ -3,6 +3,8 @@ import { raw } from "hono/html";
 import { may } from "../../access/caller";
 import { splitFrontMatter } from "../../formats/card/front-matter";
 import { parseCard } from "../../formats/card/yaml";
+import { parametersOf } from "../../hub/facts/facts";
+import { computeFacts } from "../../hub/facts/store";
 import { findStoredFiles, type StoredFile } from "../../hub/files";
 import { readLineage } from "../../hub/lineage";
 import { type Overview, readOverview } from "../../hub/overview";
@@ -57,6 +59,7 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
       : readShownText(platform, training, MAX_CARD_BYTES),
   ]);
   const data = text === null ? null : shownCardData(text);
+  const facts = overview.facts ?? (await computeFacts(platform, snapshot));
   const trained = record === null ? null : parseTraining(record);
   return answer(c, {
     title: repoName(repo),
@@ -74,7 +77,7 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
         </div>
         <div class="columns">
           <div>
-            {data === null ? null : <Tags data={data} />}
+            <Tags license={facts.license} tags={facts.tags} />
             {data === null ? null : <FrontMatterTable data={data} />}
             {text === null ? (
               <div class="box pad">
@@ -96,7 +99,9 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
           </div>
           <div class="side">
             <Gate repo={repo} origin={origin} readme={text} />
-            {weights === null ? null : (
+            {weights === null ? (
+              <Parameters count={parametersOf(facts)} />
+            ) : (
               <WeightsSummary file={weights} tensors={tensors} href={blobAddress(link, revision, WEIGHTS)} />
             )}
             {overview.score === null ? null : (
@@ -151,6 +156,19 @@ function ScoreSummary({ score: { results, dataset, split }, href }: ScoreProps) 
       <p class="small">
         <a href={href}>Intervals, confusion matrix, how to recompute</a>
       </p>
+    </section>
+  );
+}
+
+/** Of weights in several files, or of another format. */
+function Parameters({ count }: { readonly count: number | null }) {
+  return count === null ? null : (
+    <section aria-labelledby="weights">
+      <h2 id="weights">Weights</h2>
+      <dl class="facts">
+        <dt>Parameters</dt>
+        <dd>{shortCount(count)}</dd>
+      </dl>
     </section>
   );
 }

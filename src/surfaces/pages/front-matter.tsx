@@ -1,5 +1,6 @@
 // A card's metadata: what everyone looks for as tags and links, the rest as a table.
 import { HubError } from "../../errors";
+import type { Facts } from "../../hub/facts/facts";
 import type { RepoLink } from "../../hub/overview";
 import { parseRepoId } from "../../ids";
 import { cardAddress } from "./address";
@@ -10,7 +11,10 @@ export type FrontMatter = Readonly<Record<string, unknown>>;
 const MAX_VALUE_LENGTH = 600;
 const MAX_TAGS = 60;
 
+/** Shown as tags above, so not again in the table. */
 const TAG_KEYS = ["license", "pipeline_tag", "library_name", "language", "tags"] as const;
+/** Tags that only programs filter by; what they name is linked elsewhere on the page. */
+const UNSHOWN = /^(license|dataset|base_model|region):|^(endpoints_compatible|model-index)$/;
 const LINK_KEYS = { base_model: "model", datasets: "dataset" } as const satisfies Record<string, RepoLink["type"]>;
 
 const textsOf = (value: unknown): string[] =>
@@ -18,10 +22,11 @@ const textsOf = (value: unknown): string[] =>
     .filter((one) => typeof one === "string" || typeof one === "number")
     .map(String);
 
-export function Tags({ data }: { readonly data: FrontMatter }) {
-  const tags = TAG_KEYS.flatMap((key) =>
-    textsOf(data[key]).map((text) => (key === "license" ? `Licence: ${text}` : text)),
-  ).slice(0, MAX_TAGS);
+export function Tags({ license, tags: all }: Pick<Facts, "license" | "tags">) {
+  const tags = [
+    ...(license === null ? [] : [`Licence: ${license}`]),
+    ...all.filter((tag) => !UNSHOWN.test(tag)).map((tag) => tag.replace(/^(language|format|library):/, "")),
+  ].slice(0, MAX_TAGS);
   return tags.length === 0 ? null : (
     <ul class="tags" aria-label="Tags">
       {tags.map((tag) => (

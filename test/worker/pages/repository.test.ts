@@ -1,4 +1,5 @@
 // Pages of a repository: what they show of it, what they escape, and what they say where there is nothing.
+import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
 import { administrator, anonymous, Client, fileLine, lfsLine, uploadLfs, user } from "../../kit/actors";
 import { publishDataset, publishModel, safetensors } from "../../kit/jobs";
@@ -89,11 +90,15 @@ describe("the card", () => {
     ["an alias bomb", `---\na: &a [1,2]\nb: [${"*a,".repeat(200)}*a]\n---\n# Still here\n`],
     ["a list instead of a mapping", "---\n- one\n---\n# Still here\n"],
   ])("with %s is still shown", async (_, card) => {
-    // The commit call refuses such cards; older ones may be in place.
-    await ada.commit("ada/a", [fileLine("docs/x.md", card)]);
-    const stored = await open(anonymous, "/ada/a/blob/main/docs/x.md");
+    await ada.commit("ada/a", [fileLine("README.txt", card)]);
+    const stored = await open(anonymous, "/ada/a/blob/main/README.txt");
     expect(stored.status).toBe(200);
-    await ada.commit("ada/a", [{ key: "copyFile", value: { path: "README.md", srcPath: "docs/x.md" } }]);
+    // Such cards are refused, whichever way they come; one from before that may be in place.
+    const copied = await ada.commit("ada/a", [
+      { key: "copyFile", value: { path: "README.md", srcPath: "README.txt" } },
+    ]);
+    expect(copied.status).toBe(400);
+    await env.DB.exec("update tree_entries set name = 'README.md' where name = 'README.txt'");
     const page = await open(anonymous, "/ada/a");
     expect(page.status).toBe(200);
     expect(page.text).toContain("Still here");
