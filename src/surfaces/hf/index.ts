@@ -19,6 +19,7 @@ import { refRoutes } from "./refs";
 import { repos } from "./repos";
 import { downloads } from "./resolve";
 import { trees } from "./tree";
+import { unserved } from "./unserved";
 import { writes } from "./upload";
 import { webhooks } from "./webhooks";
 import { xetTokens } from "./xet-tokens";
@@ -41,6 +42,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", people)
   .route("/", oauth)
   .route("/", lfsFiles)
+  .route("/", unserved)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)

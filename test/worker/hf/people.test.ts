@@ -1,4 +1,5 @@
 // Users and organizations: what is counted of them, who follows whom, and that nobody's private things are counted for others.
+// And what clients ask for that the hub does not have.
 import { beforeEach, describe, expect, it } from "vitest";
 import * as z from "zod";
 import { administrator, anonymous, type Client, user } from "../../kit/actors";
@@ -136,5 +137,46 @@ describe("following", () => {
     expect(seen).toEqual([["carl", "dora"], ["emil"]]);
     expect((await people(anonymous, "/api/organizations/Lab/members")).sort()).toEqual(["ada", "bob"]);
     expect((await anonymous.get("/api/users/ada/followers?cursor=forged")).status).toBe(400);
+  });
+});
+
+const UNSERVED = [
+  ["GET", "/api/kernels/owner/name", 401, "RepoNotFound"],
+  ["GET", "/api/buckets/owner/name", 401, "RepoNotFound"],
+  ["GET", "/api/spaces/owner/name/runtime", 401, "RepoNotFound"],
+  ["POST", "/api/spaces/owner/name/secrets", 401, "RepoNotFound"],
+  ["POST", "/api/buckets/owner/name", 501, null],
+  ["GET", "/api/buckets/owner", 501, null],
+  ["GET", "/api/spaces/hardware", 501, null],
+  ["GET", "/api/spaces/zero-gpu/quota", 501, null],
+  ["GET", "/api/spaces/semantic-search?q=x", 501, null],
+  ["GET", "/api/jobs/owner", 501, null],
+  ["POST", "/api/jobs/owner", 501, null],
+  ["GET", "/api/jobs/hardware", 501, null],
+  ["GET", "/api/scheduled-jobs/owner", 501, null],
+  ["GET", "/api/papers/2307.09288", 501, null],
+  ["GET", "/api/papers/search?q=x", 501, null],
+  ["GET", "/api/daily_papers", 501, null],
+  ["GET", "/api/datasets/owner/name/leaderboard", 501, null],
+  ["GET", "/api/agent-harnesses", 404, null],
+  ["GET", "/api/notifications", 404, null],
+  ["GET", "/api/organizations/owner", 404, null],
+  ["PATCH", "/api/settings/anything", 404, null],
+] as const;
+
+describe("what is not served", () => {
+  it("says so, also to who would rather have a page", async () => {
+    for (const [method, path, status, code] of UNSERVED)
+      for (const accept of ["*/*", "text/html"]) {
+        const answer = await anonymous.raw(method, path, { headers: { accept } });
+        expect(answer.status, path).toBe(status);
+        expect(answer.headers.get("x-error-code"), path).toBe(code);
+        expect(answer.headers.get("x-error-message"), path).not.toBe("");
+        expect(await answer.json(), path).toMatchObject({ error: expect.any(String) });
+      }
+  });
+
+  it("swallows telemetry", async () => {
+    expect((await anonymous.raw("HEAD", "/api/telemetry/some/topic")).status).toBe(204);
   });
 });
