@@ -109,7 +109,7 @@ function wayOf(type: RepoType, filter: Filter): Way {
 }
 
 const GRAM = 3;
-const MAX_GRAMS = 8;
+const MAX_GRAMS = 4;
 
 /** Some of the three-letter parts of a text, spread over it: the rarest of them says where to look. */
 function gramsOf(text: string): string[] {
