@@ -15,6 +15,12 @@ export function cardAddress({ type, name }: RepoLink, revision = "main"): string
   return `/${PREFIX[type]}${encodePath(name)}${query}`;
 }
 
+/** The list of models or datasets, as chosen; what is empty is left out. */
+export function browseAddress(type: RepoType, choice: Readonly<Record<string, string>> = {}): string {
+  const query = new URLSearchParams(Object.entries(choice).filter(([, value]) => value !== ""));
+  return `/${type}s${query.size === 0 ? "" : `?${query}`}`;
+}
+
 export function evaluationsAddress(repo: RepoLink, revision?: string): string {
   const query = revision === undefined ? "" : `?revision=${encodeURIComponent(revision)}`;
   return `${cardAddress(repo)}/evaluations${query}`;

@@ -1,12 +1,12 @@
 // The first page: what the hub is, what is newest on it, and how any client reaches it.
-import { listRepos } from "../../hub/listing";
-import type { Repository } from "../../hub/repositories";
+import { type Listed, listRepos } from "../../hub/listing";
 import type { RepoType } from "../../ids";
 import { type Ctx, callerOf, originOf } from "../hf/request";
-import { cardAddress, linkOf } from "./address";
-import { answer, Time } from "./layout";
+import { browseAddress } from "./address";
+import { RepoRows } from "./browse";
+import { answer } from "./layout";
 import { jobCommand, Snippet } from "./snippets";
-import { dateTime } from "./wording";
+import { KIND_NAMES } from "./wording";
 
 const NEWEST = 12;
 
@@ -22,15 +22,16 @@ const EVALUATE = { kind: "evaluate", model: "ada/merged", dataset: "ada/digits",
 
 export async function home(c: Ctx): Promise<Response> {
   const caller = callerOf(c);
-  const newest = async (type: RepoType): Promise<Repository[]> => {
+  const newest = async (type: RepoType): Promise<readonly Listed[]> => {
     const { repos } = await listRepos(caller, {
       type,
       filters: [],
       order: "lastModified",
       ascending: false,
       limit: NEWEST,
+      facts: ["pipelineTag", "license"],
     });
-    return repos.map(({ repo }) => repo);
+    return repos;
   };
   const [models, datasets] = await Promise.all([newest("model"), newest("dataset")]);
   const origin = originOf(c);
@@ -45,10 +46,25 @@ export async function home(c: Ctx): Promise<Response> {
             OWM Hub publishes open-weight models as architecture, weights and the record of how they were made, so that
             anyone can download them with the tools they have, merge them, and recompute every figure.
           </p>
+          <search>
+            <form class="filters" method="get" action={browseAddress("model")}>
+              <label>
+                Find a model
+                <input type="search" name="search" maxlength={200} />
+              </label>
+              <button type="submit">Search</button>
+            </form>
+          </search>
         </section>
         <div class="two">
-          <Newest id="models" title="Newest models" repos={models} none="No model is published yet." />
-          <Newest id="datasets" title="Newest datasets" repos={datasets} none="No dataset is published yet." />
+          <Newest id="models" type="model" title="Newest models" repos={models} none="No model is published yet." />
+          <Newest
+            id="datasets"
+            type="dataset"
+            title="Newest datasets"
+            repos={datasets}
+            none="No dataset is published yet."
+          />
         </div>
         <section id="use" class="use-it">
           <h2>Use it with what you have</h2>
@@ -67,32 +83,20 @@ export async function home(c: Ctx): Promise<Response> {
 
 type NewestProps = {
   readonly id: string;
+  readonly type: RepoType;
   readonly title: string;
-  readonly repos: readonly Repository[];
+  readonly repos: readonly Listed[];
   readonly none: string;
 };
 
-function Newest({ id, title, repos, none }: NewestProps) {
+function Newest({ id, type, title, repos, none }: NewestProps) {
   return (
     <section id={id}>
       <h2>{title}</h2>
-      {repos.length === 0 ? (
-        <p class="box pad soft">{none}</p>
-      ) : (
-        <ul class="rows box">
-          {repos.map((repo) => (
-            <li>
-              <a href={cardAddress(linkOf(repo))}>
-                {repo.owner}/{repo.name}
-              </a>{" "}
-              {repo.private ? <span class="badge on">Private</span> : null}
-              <div class="soft small">
-                Changed <Time ms={repo.updatedAt} text={dateTime(repo.updatedAt)} />
-              </div>
-            </li>
-          ))}
-        </ul>
-      )}
+      {repos.length === 0 ? <p class="box pad soft">{none}</p> : <RepoRows repos={repos} />}
+      <p>
+        <a href={browseAddress(type)}>All {KIND_NAMES[type].toLowerCase()}</a>
+      </p>
     </section>
   );
 }

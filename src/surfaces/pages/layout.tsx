@@ -54,10 +54,10 @@ function Page({ title, description, live = false, children }: PageProps) {
               OWM Hub
             </a>
             <nav class="places" aria-label="Hub">
-              <a class="quiet" href="/#models">
+              <a class="quiet" href="/models">
                 Models
               </a>
-              <a class="quiet" href="/#datasets">
+              <a class="quiet" href="/datasets">
                 Datasets
               </a>
               <a class="quiet" href="/#use">

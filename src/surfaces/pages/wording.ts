@@ -1,4 +1,5 @@
 // How pages write figures: sizes, counts, times and scores, the same everywhere.
+import type { RepoType } from "../../ids";
 
 const UNITS = ["kB", "MB", "GB", "TB", "PB"];
 
@@ -70,3 +71,5 @@ const METRIC_NAMES: Readonly<Record<string, string>> = {
 
 export const metricName = (metric: string): string =>
   Object.hasOwn(METRIC_NAMES, metric) ? (METRIC_NAMES[metric] ?? metric) : metric;
+
+export const KIND_NAMES: Record<RepoType, string> = { model: "Models", dataset: "Datasets" };
