@@ -62,3 +62,13 @@ export async function queryEach<T>(db: Db, schema: z.ZodType<T>, queries: readon
 
 /** Parameter for bulk work: D1 binds at most 100 values, one JSON text carries any number of rows to `json_each`. */
 export const asJson = (rows: readonly unknown[]): string => JSON.stringify(rows);
+
+/** Ids or short rows that one such text holds at most: D1 binds strings of at most 2 MB. */
+const ROWS_PER_TEXT = 10_000;
+
+/** Rows of any number, in as many parts as `asJson` can carry. */
+export function inTexts<T>(rows: readonly T[]): T[][] {
+  const parts: T[][] = [];
+  for (let i = 0; i < rows.length; i += ROWS_PER_TEXT) parts.push(rows.slice(i, i + ROWS_PER_TEXT));
+  return parts;
+}

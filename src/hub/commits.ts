@@ -2,7 +2,7 @@
 import { eq, sql } from "drizzle-orm";
 import * as z from "zod";
 import { type Caller, may } from "../access/caller";
-import { asJson, commitBatch, type Guard, queryEach, queryRows, type Statement } from "../db/client";
+import { asJson, commitBatch, type Guard, inTexts, queryEach, queryRows, type Statement } from "../db/client";
 import { commits, refs, repos } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
@@ -291,7 +291,7 @@ export function linkContents(repoId: string, files: readonly LinkedFile[], now: 
           where idle_since is not null and id in (select value ->> 1 from json_each(${rows}))`,
       ];
     }),
-    ...(segmented.length === 0 ? [] : [ingestTask(repoId, segmented, now)]),
+    ...inTexts(segmented).map((part) => ingestTask(repoId, part, now)),
   ];
 }
 

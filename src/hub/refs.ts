@@ -1,7 +1,7 @@
 // Branches and tags: listing, creating and deleting them, each move a compare-and-swap.
-import { and, eq, sql } from "drizzle-orm";
+import { and, eq, type SQL, sql } from "drizzle-orm";
 import { authorize, type Caller } from "../access/caller";
-import { commitBatch, type Guard, type Statement } from "../db/client";
+import { asJson, commitBatch, type Guard, type Statement } from "../db/client";
 import { refs } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
@@ -67,6 +67,18 @@ export function createRefStatements(caller: Caller, repo: Repository, name: RefN
   return { guards: [...guards, commitExists(repo, target)], statements };
 }
 
+/** `refs/heads/a` for `refs/heads/a/b`: git keeps refs as files, so one of them can't be a folder of others. */
+export function refsAbove(name: string): string[] {
+  const parts = name.split("/");
+  return parts.slice(3).map((_, i) => parts.slice(0, i + 3).join("/"));
+}
+
+/** SQL for whether no ref stands in the way of a new one, but those that go in the same batch. */
+export const standsAlone = (repo: Repository, name: RefName, gone: readonly RefName[] = []): SQL =>
+  sql`not exists (select 1 from refs where repo_id = ${repo.id}
+    and (name in (select value from json_each(${asJson(refsAbove(name))})) or (name >= ${`${name}/`} and name < ${`${name}0`}))
+    and name not in (select value from json_each(${asJson(gone)})))`;
+
 function moveStatements(
   caller: Caller,
   repo: Repository,
@@ -80,6 +92,10 @@ function moveStatements(
     holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${from}`,
     otherwise: () => (from === null ? new HubError("ref_exists", { ref: name }) : new HubError("ref_moved")),
   };
+  const alone = {
+    holds: standsAlone(repo, name),
+    otherwise: () => new HubError("invalid_ref", { kind: "new ref beside those that are there", name }),
+  };
   const event = allowedEvent(platform, actor, {
     ...targetOf(repo),
     type: "ref.moved",
@@ -87,7 +103,7 @@ function moveStatements(
     data: { ref: name, oldSha: from, newSha: to },
   });
   return {
-    guards: [unmoved],
+    guards: from === null && to !== null ? [unmoved, alone] : [unmoved],
     statements: [
       to === null
         ? db.delete(refs).where(and(eq(refs.repoId, repo.id), eq(refs.name, name)))

@@ -13,12 +13,18 @@ import type { Extent } from "./known-objects";
 export const refuse = (problem: string, options?: ErrorOptions): HubError =>
   new HubError("push_refused", { problem }, options);
 
+export const tooMuch = (): HubError =>
+  refuse("this is too much history for one push: push fewer commits at a time, oldest first");
+
 /** Of commits, trees and tags together, which are kept in memory. Bytes. */
 const MAX_STRUCTURE_BYTES = 24 << 20;
 /** Of one commit or tag: it is a row of the database. Bytes. */
 const MAX_MESSAGE_BYTES = 128 << 10;
 /** Files and folders at one commit. */
 const MAX_PATHS = 100_000;
+
+/** Files and trees that one push may name. */
+const MAX_NAMED = 200_000;
 
 /** A tree of the push, without its files. */
 type TreeSummary = {
@@ -51,8 +57,7 @@ export class NewHistory {
   add({ id, type, content }: UnpackedObject): void {
     if (content === null || type === "blob") return;
     this.#bytes += content.length;
-    if (this.#bytes > MAX_STRUCTURE_BYTES)
-      throw refuse("this is too much history for one push: push fewer commits at a time, oldest first");
+    if (this.#bytes > MAX_STRUCTURE_BYTES) throw tooMuch();
     try {
       if (type === "tree") this.trees.set(id, content.slice());
       else if (content.length > MAX_MESSAGE_BYTES)
@@ -99,6 +104,7 @@ export class NewHistory {
         continue;
       }
       const summary = this.#summarize(id, content);
+      if (this.files.size + this.outsideTrees.size > MAX_NAMED) throw tooMuch();
       this.#summaries.set(id, summary);
       for (const { name, id: child } of summary.directories) {
         if (!this.#above.has(child)) this.#above.set(child, { tree: id, name });

@@ -1,7 +1,7 @@
 // Objects that a repository has, asked for by id: what a push may refer to without sending it, and what thin packs build on.
 import { sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, queryRows } from "../../db/client";
+import { asJson, inTexts, queryRows } from "../../db/client";
 import { HubError } from "../../errors";
 import { encodeCommit } from "../../formats/git/commit";
 import { encodeLfsPointer } from "../../formats/git/lfs-pointer";
@@ -14,6 +14,7 @@ import { HeldColumn, type HeldContent, heldContent, readContent } from "../../st
 import { readAll } from "../../streams/chunks";
 import { gitIdColumn } from "../repositories";
 import { ModeColumn } from "../tree-edit";
+import { tooMuch } from "./history";
 
 export type KnownFile = { readonly sha256: Sha256; readonly size: number; readonly lfs: boolean };
 
@@ -26,9 +27,6 @@ export type KnownObjects = {
 };
 
 export const EMPTY_TREE = treeId([]);
-/** D1 binds strings of at most 2 MB. */
-const IDS_PER_QUERY = 20_000;
-
 const sha256Column = z.string().transform((text) => parseSha256(text, "sha256"));
 const FileColumn = z.tuple([sha256Column, z.number(), z.number()]);
 const KnownRow = z.object({
@@ -48,7 +46,7 @@ export async function findKnown(db: Db, repoId: string, ids: readonly GitId[]): 
   const trees = new Set<GitId>(ids.includes(EMPTY_TREE) ? [EMPTY_TREE] : []);
   const files = new Map<GitId, KnownFile>();
   const tags = new Map<GitId, GitId>();
-  for (let i = 0; i < ids.length; i += IDS_PER_QUERY) {
+  for (const part of inTexts(ids)) {
     const rows = await queryRows(
       db,
       KnownRow,
@@ -61,7 +59,7 @@ export async function findKnown(db: Db, repoId: string, ids: readonly GitId[]): 
               select t.id, t.target from tag_objects t where t.repo_id = ${repoId} and t.id = j.value
               union select t.id, t.target from chain h join tag_objects t on t.repo_id = ${repoId} and t.id = h.target)
             select m.id from chain h join commits m on m.repo_id = ${repoId} and m.id = h.target limit 1) as tag
-        from json_each(${asJson(ids.slice(i, i + IDS_PER_QUERY))}) j`,
+        from json_each(${asJson(part)}) j`,
     );
     for (const { id, is_commit, is_tree, file, tag } of rows) {
       if (is_commit === 1) commits.add(id);
@@ -76,21 +74,31 @@ export async function findKnown(db: Db, repoId: string, ids: readonly GitId[]): 
 /** How far a tree reaches: levels of files below it, bytes of its longest path, and paths. */
 export type Extent = { readonly levels: number; readonly pathBytes: number; readonly paths: number };
 
-/** Trees of the repository. One query, whatever they hold. */
+/** Entries that are looked at for the extents of trees. */
+const MAX_WALKED = 1_000_000;
+
+const ExtentRow = z.object({ root: gitIdColumn, levels: z.number(), path_bytes: z.number(), paths: z.number() });
+
+/** Trees of the repository, with everything below them. @throws push_refused when that is too much to look at */
 export async function measureTrees(db: Db, repoId: string, ids: readonly GitId[]): Promise<Map<GitId, Extent>> {
-  const rows = await queryRows(
-    db,
-    z.object({ root: gitIdColumn, levels: z.number(), path_bytes: z.number(), paths: z.number() }),
-    sql`with recursive walk (root, kind, id, level, bytes) as (
-        select value, 'directory', value, 0, 0 from json_each(${asJson(ids)})
-        union all
-        select w.root, e.kind, e.id, w.level + 1, w.bytes + length(cast(e.name as blob)) + iif(w.level = 0, 0, 1)
-          from walk w join tree_entries e on e.repo_id = ${repoId} and e.tree = w.id where w.kind = 'directory')
-      select root, max(level) as levels, max(bytes) as path_bytes, count(*) as paths from walk group by root`,
-  );
-  return new Map(
-    rows.map(({ root, levels, path_bytes, paths }) => [root, { levels, pathBytes: path_bytes, paths: paths - 1 }]),
-  );
+  const extents = new Map<GitId, Extent>();
+  for (const part of inTexts(ids)) {
+    const rows = await queryRows(
+      db,
+      ExtentRow,
+      sql`with recursive walk (root, kind, id, level, bytes) as (
+          select value, 'directory', value, 0, 0 from json_each(${asJson(part)})
+          union all
+          select w.root, e.kind, e.id, w.level + 1, w.bytes + length(cast(e.name as blob)) + iif(w.level = 0, 0, 1)
+            from walk w join tree_entries e on e.repo_id = ${repoId} and e.tree = w.id where w.kind = 'directory'
+          limit ${MAX_WALKED})
+        select root, max(level) as levels, max(bytes) as path_bytes, count(*) as paths from walk group by root`,
+    );
+    if (rows.reduce((sum, { paths }) => sum + paths, 0) >= MAX_WALKED) throw tooMuch();
+    for (const { root, levels, path_bytes, paths } of rows)
+      extents.set(root, { levels, pathBytes: path_bytes, paths: paths - 1 });
+  }
+  return extents;
 }
 
 const BaseRow = z.object({
@@ -118,6 +126,10 @@ const CommitRow = z.object({
   content: z.string().nullable(),
 });
 
+/** git builds no deltas over commits or tags of the other side; a pack that does so more often than this is told that they are missing. */
+const MAX_MESSAGE_BASES = 1000;
+const firstOf = (ids: Iterable<GitId>): GitId[] => [...ids].slice(0, MAX_MESSAGE_BASES);
+
 /** Trees that are loaded at once when one of them is needed. */
 const TREES_PER_QUERY = 20;
 
@@ -139,11 +151,9 @@ export class BaseObjects {
   }
 
   type(id: GitId): GitObject["type"] | undefined {
-    const { files, trees, commits, tags } = this.#known;
+    const { files, trees } = this.#known;
     if (files.has(id)) return "blob";
-    if (trees.has(id)) return "tree";
-    if (commits.has(id)) return "commit";
-    return tags.has(id) ? "tag" : undefined;
+    return trees.has(id) ? "tree" : this.#others.get(id)?.type;
   }
 
   /** Loads what does not take much room: where blobs lie, and commits and tags. */
@@ -151,30 +161,32 @@ export class BaseObjects {
     const { db } = this.#platform;
     const { files, commits, tags } = this.#known;
     const repoId = this.#repoId;
-    const [blobRows, commitRows, tagRows] = await Promise.all([
-      queryRows(
+    for (const part of inTexts([...files])) {
+      const rows = await queryRows(
         db,
         BaseRow,
         sql`select j.value ->> 0 as id, j.value ->> 1 as sha256, j.value ->> 2 as size, j.value ->> 3 as lfs,
             iif(j.value ->> 3, null, ${heldContent(sql`${repoId}`, sql`j.value ->> 1`)}) as content
-          from json_each(${asJson([...files].map(([id, { sha256, size, lfs }]) => [id, sha256, size, lfs ? 1 : 0]))}) j`,
-      ),
+          from json_each(${asJson(part.map(([id, { sha256, size, lfs }]) => [id, sha256, size, lfs ? 1 : 0]))}) j`,
+      );
+      for (const { id, lfs, size, sha256, content } of rows) {
+        if (lfs === 1) this.#blobs.set(id, encodeUtf8(encodeLfsPointer({ sha256, size })));
+        else if (content !== null) this.#blobs.set(id, content);
+      }
+    }
+    const [commitRows, tagRows] = await Promise.all([
       queryRows(
         db,
         CommitRow,
         sql`select id, tree, parents, author_name, author_email, authored_at, message, content from commits
-          where repo_id = ${repoId} and id in (select value from json_each(${asJson([...commits])}))`,
+          where repo_id = ${repoId} and id in (select value from json_each(${asJson(firstOf(commits))}))`,
       ),
       queryRows(
         db,
         z.object({ id: gitIdColumn, content: z.string() }),
-        sql`select id, content from tag_objects where repo_id = ${repoId} and id in (select value from json_each(${asJson([...tags.keys()])}))`,
+        sql`select id, content from tag_objects where repo_id = ${repoId} and id in (select value from json_each(${asJson(firstOf(tags.keys()))}))`,
       ),
     ]);
-    for (const { id, lfs, size, sha256, content } of blobRows) {
-      if (lfs === 1) this.#blobs.set(id, encodeUtf8(encodeLfsPointer({ sha256, size })));
-      else if (content !== null) this.#blobs.set(id, content);
-    }
     for (const row of commitRows) this.#others.set(row.id, { type: "commit", content: commitContent(row) });
     for (const { id, content } of tagRows) this.#others.set(id, { type: "tag", content: encodeUtf8(content) });
   }

@@ -1,13 +1,14 @@
 // The files that a push brings: large ones must come as LFS pointers to bytes that are there, the rest is stored.
 import type { Caller } from "../../access/caller";
+import { inTexts } from "../../db/client";
 import { checkCard } from "../../formats/card/validate";
 import { FormatError } from "../../formats/format-error";
 import { type LfsPointer, looksLikeLfsPointer, parseLfsPointer } from "../../formats/git/lfs-pointer";
 import type { UnpackedObject } from "../../formats/git/unpack";
-import type { GitId } from "../../ids";
+import type { GitId, Sha256 } from "../../ids";
 import { type Holding, STORED, storeBytes } from "../../store/contents";
 import { isBinary, MAX_REGULAR_BYTES } from "../attributes";
-import { linkable } from "../commits";
+import { type Linkable, linkable } from "../commits";
 import type { Repository } from "../repositories";
 import { type NewHistory, refuse, type WantedFile } from "./history";
 import type { KnownFile } from "./known-objects";
@@ -132,7 +133,9 @@ export class NewFiles {
   async #linkPointers(): Promise<void> {
     if (this.#pointers.size === 0) return;
     const digests = [...new Set([...this.#pointers.values()].map(({ sha256 }) => sha256))];
-    const known = await linkable(this.#caller, this.#repo, digests);
+    const known = new Map<Sha256, Linkable>();
+    for (const part of inTexts(digests))
+      for (const [sha256, found] of await linkable(this.#caller, this.#repo, part)) known.set(sha256, found);
     for (const [id, { sha256, size }] of this.#pointers) {
       const wanted = this.#history.files.get(id);
       const path = wanted === undefined ? id : this.#history.pathOf(wanted);

@@ -1,6 +1,6 @@
 // Publishes a checked push: whole commits in batches of bounded size, parents first; the last batch moves the refs.
 import { sql } from "drizzle-orm";
-import { asJson, commitBatch, type Guard, type Statement } from "../../db/client";
+import { asJson, commitBatch, type Guard, inTexts, type Statement } from "../../db/client";
 import { HubError } from "../../errors";
 import { encodeCommit, type GitCommit } from "../../formats/git/commit";
 import { decodeTree } from "../../formats/git/tree";
@@ -9,7 +9,7 @@ import type { GitId } from "../../ids";
 import { filesStored, linkContents, treeStatements } from "../commits";
 import type { Repository } from "../repositories";
 import type { FileMode, TreeRow } from "../tree-edit";
-import { type NewHistory, refuse } from "./history";
+import { type NewHistory, refuse, tooMuch } from "./history";
 import type { KnownFile } from "./known-objects";
 import type { PushedFile } from "./new-files";
 
@@ -38,22 +38,26 @@ export type PushBatches = {
 
 export function pushBatches(push: CheckedPush, now: number): PushBatches {
   const { repo, history, knownFiles } = push;
-  const used = [...knownFiles].map(([id, { sha256 }]) => [id, sha256]);
+  const used = [...new Set([...knownFiles.values()].map(({ sha256 }) => sha256))];
+  // Files can be taken out of a history: what the push builds on must still be there.
+  const removed = () => refuse("what this push builds on was removed meanwhile: fetch first");
   return {
     guards: [
       {
         holds: sql`exists (select 1 from repos where id = ${repo.id})`,
         otherwise: () => new HubError("repo_not_found"),
       },
-      filesStored([...push.newFiles.values()]),
-      {
-        // Files can be taken out of a history: what the push builds on must still be there.
-        holds: sql`not exists (select 1 from json_each(${asJson(used)}) j
-            where not exists (select 1 from repo_contents h where h.repo_id = ${repo.id} and h.sha256 = j.value ->> 1))
-          and not exists (select 1 from json_each(${asJson([...history.outsideCommits])}) j
-            where not exists (select 1 from commits c where c.repo_id = ${repo.id} and c.id = j.value))`,
-        otherwise: () => refuse("what this push builds on was removed meanwhile: fetch first"),
-      },
+      ...inTexts([...push.newFiles.values()]).map(filesStored),
+      ...inTexts(used).map((part) => ({
+        holds: sql`not exists (select 1 from json_each(${asJson(part)}) j
+          where not exists (select 1 from repo_contents h where h.repo_id = ${repo.id} and h.sha256 = j.value))`,
+        otherwise: removed,
+      })),
+      ...inTexts([...history.outsideCommits]).map((part) => ({
+        holds: sql`not exists (select 1 from json_each(${asJson(part)}) j
+          where not exists (select 1 from commits c where c.repo_id = ${repo.id} and c.id = j.value))`,
+        otherwise: removed,
+      })),
     ],
     batches: batchesOf(push, now),
   };
@@ -71,8 +75,7 @@ function* batchesOf(push: CheckedPush, now: number): Generator<Statement[]> {
     commits.push(id);
     if (rows.length < ROWS_PER_BATCH) continue;
     total += rows.length;
-    if (total > MAX_ROWS)
-      throw refuse("this is too much history for one push: push fewer commits at a time, oldest first");
+    if (total > MAX_ROWS) throw tooMuch();
     yield [
       ...statements,
       ...treeStatements(repo.id, rows),

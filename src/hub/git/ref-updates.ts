@@ -9,6 +9,7 @@ import type { RefCommand } from "../../formats/git/receive-pack-request";
 import { type GitId, parseRefName, type RefName } from "../../ids";
 import type { Db } from "../../platform/platform";
 import { authorizePush, pushTarget } from "../push-rights";
+import { refsAbove, standsAlone } from "../refs";
 import { gitIdColumn, MAIN, type Repository, targetOf } from "../repositories";
 
 export type RefUpdate = RefCommand & {
@@ -88,14 +89,8 @@ function isPushable(ref: string): boolean {
 
 /** git keeps refs as files: `a` and `a/b` can't both be. */
 function clashOf(ref: string, names: ReadonlySet<string>): string | undefined {
-  const parents = parentsOf(ref).find((parent) => names.has(parent));
-  return parents ?? [...names].find((name) => name.startsWith(`${ref}/`));
+  return refsAbove(ref).find((above) => names.has(above)) ?? [...names].find((name) => name.startsWith(`${ref}/`));
 }
-
-const parentsOf = (ref: string): string[] => {
-  const parts = ref.split("/");
-  return parts.slice(3).map((_, i) => parts.slice(0, i + 3).join("/"));
-};
 
 /** Why the caller may not move the ref; asked once for all branches and tags, and for each pull request. */
 async function denial(
@@ -131,14 +126,11 @@ export class RefMoved extends HubError {
 
 /** For the one batch that moves all of them. */
 export function updateGuards(repo: Repository, updates: readonly ResolvedUpdate[]): Guard[] {
-  const deleted = asJson(updates.flatMap(({ ref, to }) => (to === null ? [ref] : [])));
+  const gone = updates.flatMap(({ ref, to }) => (to === null ? [ref] : []));
   return updates.map(({ ref, from, to }) => {
     const unmoved = sql`(select coalesce(tag_object, target) from refs where repo_id = ${repo.id} and name = ${ref}) is ${from}`;
-    const alone = sql`not exists (select 1 from refs where repo_id = ${repo.id}
-      and (name in (select value from json_each(${asJson(parentsOf(ref))})) or (name >= ${`${ref}/`} and name < ${`${ref}0`}))
-      and name not in (select value from json_each(${deleted})))`;
     return {
-      holds: from === null && to !== null ? sql`${unmoved} and ${alone}` : unmoved,
+      holds: from === null && to !== null ? sql`${unmoved} and ${standsAlone(repo, ref, gone)}` : unmoved,
       otherwise: () => new RefMoved(ref),
     };
   });

@@ -240,6 +240,10 @@ describe("refs", () => {
     ] as const;
     expect((await push(ada, REPO, twice, second.items)).refs[DEV]).toContain("more than once");
     expect(await refsOf(ada, REPO)).toEqual(before);
+    // git could not fetch both, so the API does not make them either.
+    expect((await ada.post(`/api/models/${REPO}/branch/main%2Fx`, {})).status).toBe(400);
+    expect((await ada.post(`/api/models/${REPO}/branch/a%2Fb`, {})).status).toBe(200);
+    expect((await ada.post(`/api/models/${REPO}/branch/a`, {})).status).toBe(400);
   });
 
   it("stand or fall together where the push is atomic, each alone where it is not", async () => {
