@@ -480,29 +480,43 @@ export async function linkable(
   return found;
 }
 
-/** The commits reachable from one, newest first. */
+const HistoryRow = z.object({
+  total: z.number(),
+  id: hexId.nullable(),
+  author_name: z.string().nullable(),
+  authored_at: z.number().nullable(),
+  message: z.string().nullable(),
+});
+
+export type ListedCommit = {
+  readonly id: GitId;
+  readonly author: string;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly message: string;
+};
+
+/** A page of the commits reachable from one, newest first, and how many there are in all. */
 export async function listCommits(
   db: Db,
   repoId: string,
   from: GitId,
   page: { readonly offset: number; readonly limit: number },
-) {
-  const History = z.object({
-    id: hexId,
-    author_name: z.string(),
-    authored_at: z.number(),
-    message: z.string(),
-    total: z.number(),
-  });
-  return queryRows(
+): Promise<{ total: number; commits: ListedCommit[] }> {
+  const rows = await queryRows(
     db,
-    History,
-    sql`with recursive history (id) as (
+    HistoryRow,
+    sql`with recursive history (id) as materialized (
         select ${from}
         union
         select p.value from history h join commits c on c.repo_id = ${repoId} and c.id = h.id join json_each(c.parents) p)
-      select c.id, c.author_name, c.authored_at, c.message, count(*) over () as total
-        from history h join commits c on c.repo_id = ${repoId} and c.id = h.id
-        order by coalesce(c.committed_at, c.authored_at) desc, c.rowid desc limit ${page.limit} offset ${page.offset}`,
+      select t.total, l.* from (select count(*) as total from history) t left join (
+        select c.id, c.author_name, c.authored_at, c.message
+          from history h join commits c on c.repo_id = ${repoId} and c.id = h.id
+          order by coalesce(c.committed_at, c.authored_at) desc, c.rowid desc limit ${page.limit} offset ${page.offset}) l on 1 = 1`,
   );
+  const commits = rows.flatMap(({ id, author_name, authored_at, message }) =>
+    id === null ? [] : [{ id, author: author_name ?? "", at: (authored_at ?? 0) * 1000, message: message ?? "" }],
+  );
+  return { total: rows[0]?.total ?? 0, commits };
 }

@@ -50,6 +50,9 @@ describe.skipIf(chromiumPath === undefined)("pages in Chromium", () => {
     return [
       "/",
       `/${owner}/one`,
+      `/${owner}/one/discussions`,
+      `/${owner}/one/discussions/1`,
+      `/${owner}/one/discussions/2`,
       merged,
       `${merged}/tree/main`,
       `${merged}/blob/main/model.safetensors`,

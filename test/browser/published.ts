@@ -128,5 +128,27 @@ export async function publish(): Promise<Published> {
       ["main", ...lambdas.map((lambda) => `try-${lambda}`)].map((name) => evaluate(`${owner}/merged@${name}`)),
     ),
   );
+  await discuss(`${owner}/one`, access);
   return { owner, dataset };
+}
+
+/** A discussion (1), a pull request that conflicts (2), and its branch in the way. */
+async function discuss(repo: string, access: { readonly hubUrl: string; readonly accessToken: string }): Promise<void> {
+  const at = `/api/models/${repo}/discussions`;
+  await api(at, { title: `A question ${"long".repeat(30)}`, description: CARD });
+  await api(`${at}/1/title`, { title: "A question" });
+  const { num } = z
+    .object({ num: z.number() })
+    .parse(await api(at, { title: "A change", description: "why", pullRequest: true }));
+  const commit = (branch: string, text: string) =>
+    hub.commit({
+      ...access,
+      repo,
+      branch,
+      title: "Another card",
+      operations: [{ operation: "addOrUpdate", path: "README.md", content: new Blob([text]) }],
+      useXet: false,
+    });
+  await commit(`refs/pr/${num}`, `# Another\n\n${"a line that is wider than any telephone ".repeat(8)}\n`);
+  await commit("main", `${CARD}\nOne more line.\n`);
 }

@@ -13,6 +13,7 @@ import { parseRevision, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { linkOf } from "../pages/address";
 import { renderComment } from "../pages/markdown";
+import { avatarUrl } from "./accounts";
 import { API_TYPES, type Ctx, callerOf, checked, flag, jsonBody, originOf, readJson, repoIdOf } from "./request";
 
 const PAGE = 50;
@@ -44,14 +45,15 @@ const ListQuery = z.object({
 
 const dateOf = (ms: number): string => new Date(ms).toISOString();
 /** Left out for who has been deleted: clients can't read null. */
-const authorOf = (name: string | null) => (name === null ? {} : { author: { name } });
+const authorOf = (c: Ctx, name: string | null) =>
+  name === null ? {} : { author: { name, type: "user", avatarUrl: avatarUrl(c, name) } };
 
-const headJson = (discussion: Discussion) => ({
+const headJson = (c: Ctx, discussion: Discussion) => ({
   title: discussion.title,
   num: discussion.number,
   createdAt: dateOf(discussion.createdAt),
   status: discussion.status,
-  ...authorOf(discussion.author),
+  ...authorOf(c, discussion.author),
   repo: { name: repoName(discussion.repo), type: discussion.repo.type },
   isPullRequest: discussion.base !== null,
 });
@@ -60,7 +62,7 @@ const HIDDEN = "This comment has been hidden";
 
 function eventJson(c: Ctx, { repo }: Discussion, event: DiscussionEvent) {
   const { id, type, author, createdAt } = event;
-  const head = { id, type, createdAt: dateOf(createdAt), ...authorOf(author) };
+  const head = { id, type, createdAt: dateOf(createdAt), ...authorOf(c, author) };
   if (event.type !== "comment") return { ...head, data: event.data };
   const { text, at, edits, hidden } = event.data;
   const context = { repo: linkOf(repo), revision: "main", origin: originOf(c) };
@@ -68,7 +70,7 @@ function eventJson(c: Ctx, { repo }: Discussion, event: DiscussionEvent) {
     raw,
     html: renderComment(raw, context),
     updatedAt: dateOf(ms),
-    ...authorOf(author),
+    ...authorOf(c, author),
   });
   return {
     ...head,
@@ -93,7 +95,7 @@ async function list(c: Ctx, type: RepoType) {
     offset: start,
     limit: PAGE,
   });
-  return c.json({ count, start, discussions: discussions.map(headJson) });
+  return c.json({ count, start, discussions: discussions.map((one) => headJson(c, one)) });
 }
 
 async function open(c: Ctx, type: RepoType) {
@@ -126,7 +128,7 @@ async function details(c: Ctx, type: RepoType) {
   const discussion = await discussionOf(c, type);
   const events = await readEvents(caller, discussion);
   return c.json({
-    ...headJson(discussion),
+    ...headJson(c, discussion),
     events: events.map((event) => eventJson(c, discussion, event)),
     ...(isPullRequest(discussion) ? await pullJson(c, discussion) : {}),
   });

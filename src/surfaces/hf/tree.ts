@@ -11,6 +11,9 @@ import { listRefs } from "../../hub/refs";
 import { confirmedEntry, findRepo, findSnapshot, type Snapshot } from "../../hub/repositories";
 import type { RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
+import { linkOf } from "../pages/address";
+import { escapeHtml, renderComment } from "../pages/markdown";
+import { avatarUrl } from "./accounts";
 import {
   API_TYPES,
   type Ctx,
@@ -21,6 +24,8 @@ import {
   flag,
   limitOf,
   linkNext,
+  list,
+  originOf,
   readJson,
   repoIdOf,
   revisionAndPath,
@@ -135,20 +140,30 @@ async function commits(c: Ctx, type: RepoType) {
   const { platform } = callerOf(c);
   const snapshot = await findSnapshot(callerOf(c), repoIdOf(c, type), revision);
   const limit = limitOf(c, COMMIT_PAGE);
-  const page = Math.max(0, Number(c.req.query("p") ?? 0) || 0);
-  const rows = await listCommits(platform.db, snapshot.repo.id, snapshot.commit, { offset: page * limit, limit });
-  const total = rows[0]?.total ?? 0;
+  const page = Math.max(0, Math.trunc(Number(c.req.query("p") ?? 0)) || 0);
+  const expand = list(c, "expand");
+  if (expand.some((one) => one !== "formatted"))
+    throw new HubError("invalid_request", { problem: '"expand" must be one of [formatted]' });
+  const { total, commits: listed } = await listCommits(platform.db, snapshot.repo.id, snapshot.commit, {
+    offset: page * limit,
+    limit,
+  });
   c.header("X-Total-Count", String(total));
   if ((page + 1) * limit < total) linkNext(c, { p: String(page + 1) });
+  const context = { repo: linkOf(snapshot.repo), revision: snapshot.commit, origin: originOf(c) };
   return c.json(
-    rows.map((row) => {
-      const [title = "", ...rest] = row.message.trimEnd().split("\n");
+    listed.map(({ id, author, at, message: whole }) => {
+      const [title = "", ...rest] = whole.trimEnd().split("\n");
+      const message = rest.join("\n").trim();
       return {
-        id: row.id,
+        id,
         title,
-        message: rest.join("\n").trim(),
-        date: new Date(row.authored_at * 1000).toISOString(),
-        authors: [{ user: row.author_name, avatar: "" }],
+        message,
+        date: new Date(at).toISOString(),
+        authors: [{ user: author, avatar: avatarUrl(c, encodeURIComponent(author)) }],
+        ...(expand.length === 0
+          ? {}
+          : { formatted: { title: escapeHtml(title), message: renderComment(message, context) } }),
       };
     }),
   );

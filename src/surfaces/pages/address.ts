@@ -29,6 +29,9 @@ export function evaluationsAddress(repo: RepoLink, revision?: string): string {
 export const evaluationAddress = (repo: RepoLink, id: string): string =>
   `${cardAddress(repo)}/evaluations/${encodeURIComponent(id)}`;
 
+export const discussionsAddress = (repo: RepoLink): string => `${cardAddress(repo)}/discussions`;
+export const discussionAddress = (repo: RepoLink, number: number): string => `${discussionsAddress(repo)}/${number}`;
+
 const at = (repo: RepoLink, verb: string, revision: string, path: string): string =>
   `${cardAddress(repo)}/${verb}/${encodeURIComponent(revision)}${path === "" ? "" : `/${encodePath(path)}`}`;
 

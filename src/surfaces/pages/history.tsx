@@ -17,11 +17,10 @@ export async function history(c: Ctx, type: RepoType): Promise<Response> {
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
   const { repo, commit } = snapshot;
   const page = Math.max(0, Math.trunc(Number(c.req.query("p") ?? 0)) || 0);
-  const [overview, commits] = await Promise.all([
+  const [overview, { total, commits }] = await Promise.all([
     readOverview(caller, snapshot),
     listCommits(caller.platform.db, repo.id, commit, { offset: page * PAGE, limit: PAGE }),
   ]);
-  const total = commits[0]?.total ?? 0;
   const link = linkOf(repo);
   const pageAddress = (number: number): string => `${commitsAddress(link, revision)}?p=${number}`;
   return answer(c, {
@@ -35,12 +34,11 @@ export async function history(c: Ctx, type: RepoType): Promise<Response> {
           <RevisionMenu overview={overview} revision={revision} to={(name) => commitsAddress(link, name)} />
         </div>
         <ol class="rows box">
-          {commits.map(({ id, message, author_name, authored_at }) => (
+          {commits.map(({ id, message, author, at }) => (
             <li>
               <a href={commitAddress(link, id)}>{message.split("\n", 1)[0]}</a>
               <div class="soft small">
-                <span class="mono">{shortId(id)}</span> · {author_name} ·{" "}
-                <Time ms={authored_at * 1000} text={dateTime(authored_at * 1000)} /> ·{" "}
+                <span class="mono">{shortId(id)}</span> · {author} · <Time ms={at} text={dateTime(at)} /> ·{" "}
                 <a href={treeAddress(link, id)}>Files</a>
               </div>
             </li>

@@ -8,6 +8,8 @@ import { browse } from "./browse";
 import { card } from "./card";
 import { commit } from "./commit";
 import { decideDevice, device } from "./device";
+import { discussion } from "./discussion";
+import { discussionList } from "./discussions";
 import { evaluation, evaluations } from "./evaluations";
 import { files } from "./files";
 import { history } from "./history";
@@ -36,6 +38,8 @@ for (const [one, type] of TYPES) {
   pages.get(`${one}/blob/*`, (c) => blob(c, type));
   pages.get(`${one}/commits/*`, (c) => history(c, type));
   pages.get(`${one}/commit/:sha`, (c) => commit(c, type));
+  pages.get(`${one}/discussions`, (c) => discussionList(c, type));
+  pages.get(`${one}/discussions/:number{[0-9]+}`, (c) => discussion(c, type));
   pages.get(`${one}/evaluations`, (c) => evaluations(c, type));
   pages.get(`${one}/evaluations/:id`, (c) => evaluation(c, type));
   pages.get(one, (c) => card(c, type));

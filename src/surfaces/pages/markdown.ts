@@ -7,6 +7,8 @@ export type CardContext = { readonly repo: RepoLink; readonly revision: string; 
 
 const markdown = new MarkdownIt({ html: false, linkify: true });
 
+export const escapeHtml = (text: string): string => markdown.utils.escapeHtml(text);
+
 /** Ids of headings get a prefix, so that no card can take the id of a part of the page. */
 const ID_PREFIX = "card-";
 

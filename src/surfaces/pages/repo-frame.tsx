@@ -3,10 +3,10 @@ import type { Child } from "hono/jsx";
 import type { Overview, RepoLink } from "../../hub/overview";
 import type { Repository } from "../../hub/repositories";
 import { isFullCommitId } from "../../ids";
-import { cardAddress, commitsAddress, evaluationsAddress, linkOf, treeAddress } from "./address";
+import { cardAddress, commitsAddress, discussionsAddress, evaluationsAddress, linkOf, treeAddress } from "./address";
 import { shortId } from "./wording";
 
-export type Tab = "card" | "files" | "history" | "evaluations";
+export type Tab = "card" | "files" | "history" | "evaluations" | "community";
 
 export type FrameProps = {
   readonly repo: Repository;
@@ -25,6 +25,7 @@ export function RepoFrame({ repo, revision, tab, children }: FrameProps) {
     ["files", "Files", treeAddress(link, revision)],
     ["history", "History", commitsAddress(link, revision)],
     ["evaluations", "Evaluations", evaluationsAddress(link)],
+    ["community", "Community", discussionsAddress(link)],
   ];
   return (
     <>
