@@ -55,10 +55,10 @@ async function vitestProjects(root: string): Promise<string[]> {
 }
 
 /**
- * Two lanes run side by side (one is mostly TypeScript, one Python), then `after`, one by one: those start whole hubs and
- * would compete for the machine.
+ * Stages follow each other; the lanes of a stage run side by side, for two cores. First what is quick and needs no hub (one lane is
+ * mostly TypeScript, one Python), then what starts whole hubs.
  */
-export async function allChecks(root: string, reports: string): Promise<{ lanes: Check[][]; after: Check[] }> {
+export async function allChecks(root: string, reports: string): Promise<Check[][][]> {
   const env = { ...process.env, ...offlineWrangler, NO_COLOR: "1", FORCE_COLOR: undefined };
   const service = join(root, "gpu-service");
   const node = (title: string, script: string, ...args: string[]): Check => ({
@@ -87,8 +87,10 @@ export async function allChecks(root: string, reports: string): Promise<{ lanes:
   const junit = join(reports, "pytest.xml");
   const projects = await vitestProjects(root);
   const quick = (project: string) => project === "worker" || project === "node";
-  return {
-    lanes: [
+  const withHub = (chosen: (project: string) => boolean) =>
+    projects.filter((project) => !quick(project) && chosen(project)).map(vitest);
+  return [
+    [
       [
         node("biome: format and lint", "@biomejs/biome/bin/biome", "ci", "--colors=off", "."),
         ...here(
@@ -124,6 +126,6 @@ export async function allChecks(root: string, reports: string): Promise<{ lanes:
         },
       ],
     ],
-    after: projects.filter((project) => !quick(project)).map(vitest),
-  };
+    [withHub((project) => project === "clients"), withHub((project) => project !== "clients")],
+  ];
 }

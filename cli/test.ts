@@ -60,9 +60,9 @@ async function runInOrder(checks: Check[], signal: AbortSignal): Promise<Outcome
 const { signal } = stopRequested();
 const reports = mkdtempSync(join(tmpdir(), "owm-test-"));
 try {
-  const { lanes, after } = await allChecks(ROOT, reports);
-  const outcomes = (await Promise.all(lanes.map((lane) => runInOrder(lane, signal)))).flat();
-  outcomes.push(...(await runInOrder(after, signal)));
+  const outcomes: Outcome[] = [];
+  for (const lanes of await allChecks(ROOT, reports))
+    outcomes.push(...(await Promise.all(lanes.map((lane) => runInOrder(lane, signal)))).flat());
   const sum = (key: keyof Counts) => outcomes.reduce((total, outcome) => total + outcome[key], 0);
   const total = { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
   const failing = outcomes.filter(({ failed }) => failed > 0).map(({ title, failed }) => `  ${title}: ${failed}`);
