@@ -9,7 +9,10 @@ const ERRORS = {
     "This needs a Xet token that has not expired: ask the repository's xet-read-token or xet-write-token.",
   ],
   forbidden: [403, "You do not have the right to do this: {reason}."],
-  gated_repo: [403, "Access to {type} {repo} is restricted: {reason}. Ask for access with POST {at}."],
+  gated_repo: [
+    403,
+    "Access to {type} {repo} is restricted and you are not in the authorized list: {reason}. Ask for access with POST {at}.",
+  ],
   gated_repo_anonymous: [
     401,
     "Access to {type} {repo} is restricted: {reason}. Sign in, and ask for access with POST {at}.",

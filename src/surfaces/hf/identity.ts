@@ -55,8 +55,9 @@ export const identity = new Hono<AppEnv>()
     const { errors, warnings } = checkCard(repoType === "dataset" ? "dataset" : "model", content);
     const told = (problems: readonly CardProblem[], kind: string) =>
       problems.map(({ message }) => ({ message: `${kind}: ${message}` }));
-    return c.json(
-      { errors: told(errors, "Error"), warnings: told(warnings, "Warning") },
-      errors.length === 0 ? 200 : 400,
-    );
+    const answer = { errors: told(errors, "Error"), warnings: told(warnings, "Warning") };
+    const status = errors.length === 0 ? 200 : 400;
+    // `RepoCard.validate` shows the body as it is.
+    if (c.req.header("accept") !== "text/plain") return c.json(answer, status);
+    return c.text([...answer.errors, ...answer.warnings].map(({ message }) => `- ${message}`).join("\n"), status);
   });

@@ -327,6 +327,12 @@ describe("a broken card", () => {
       errors: [{ message: expect.stringMatching(/^Error: "license" must be one of/) }],
       warnings: [{ message: expect.stringContaining("ISO 639") }],
     });
+    const plain = await ada.raw("POST", "/api/validate-yaml", {
+      body: JSON.stringify({ content, repoType: "model" }),
+      headers: { accept: "text/plain", "content-type": "application/json" },
+    });
+    expect(plain.status).toBe(400);
+    expect(await plain.text()).toMatch(/^- Error: "license" must be one of .*\n- Warning: .*ISO 639/);
     const fine = await anonymous.post("/api/validate-yaml", { content: card("tags: [a]"), repoType: "space" });
     expect([fine.status, fine.body]).toEqual([200, { errors: [], warnings: [] }]);
   });
