@@ -18,7 +18,9 @@ import {
   textAfterVerb,
 } from "./request";
 
+/** No name may be read as something else: as a full ref, a commit id, or the head. */
 function refOf(kind: "branch" | "tag", name: string): RefName {
+  if (/^refs\/|^HEAD$|^[0-9a-f]{40}$/.test(name)) throw new HubError("invalid_ref", { kind, name });
   try {
     return parseRefName(`refs/${kind === "branch" ? "heads" : "tags"}/${name}`, kind);
   } catch {

@@ -19,6 +19,7 @@ const CreateBody = RepoTarget.extend({
   private: z.boolean().nullish(),
   visibility: z.enum(["public", "private"]).nullish(),
   license: z.string().max(100).nullish(),
+  resourceGroupId: z.null("there are no resource groups here: rights come from roles in the namespace").optional(),
   files: z.array(z.object({ path: z.string(), content: z.string(), encoding: z.literal("base64") })).default([]),
 });
 

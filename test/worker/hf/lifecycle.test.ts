@@ -40,6 +40,54 @@ beforeEach(async () => {
   await bob.commit(REPO, [fileLine("proposed.txt", "p")], { summary: "proposal", branch: "refs/pr/1" });
 });
 
+describe("creating repositories, branches and tags", () => {
+  it("says where the repository is that has the name, in any case, and what it does not do", async () => {
+    for (const body of [
+      { name: "digits" },
+      { name: "Digits", organization: "ADA" },
+      { name: "ada/digits", type: "model" },
+    ])
+      expect(await ada.post("/api/repos/create", body)).toMatchObject({
+        status: 409,
+        body: { url: expect.stringMatching(/^http:\/\/hub\.test\/ada\/digits$/i) },
+      });
+    expect((await bob.post("/api/repos/create", { name: "x", organization: "ada" })).status).toBe(403);
+    expect((await ada.post("/api/repos/create", { name: "x", resourceGroupId: "g" })).body).toMatchObject({
+      field: "resourceGroupId",
+    });
+    expect((await ada.post("/api/repos/create", { name: "x", type: "space" })).body).toMatchObject({ field: "type" });
+    expect((await ada.post(`${API}/resource-group`, { resourceGroupId: "g" })).status).toBe(400);
+    expect((await ada.send("DELETE", "/api/repos/delete", { name: "nothing" })).headers.get("x-error-code")).toBe(
+      "RepoNotFound",
+    );
+  });
+
+  it("refuses names that mean something else, and takes those that only look alike", async () => {
+    const [head] = await commits("main");
+    for (const name of ["refs/pr/5", "refs/heads/x", "HEAD", head?.id ?? "", "a b", "a..b", "x.lock"]) {
+      const branch = await ada.post(`${API}/branch/${encodeURIComponent(name)}`, {});
+      expect([name, branch.status, branch.text]).toEqual([
+        name,
+        400,
+        expect.stringContaining("Invalid reference for a branch"),
+      ]);
+      expect([name, (await ada.post(`${API}/tag/main`, { tag: name })).status]).toEqual([name, 400]);
+    }
+    expect((await ada.post(`${API}/branch/v1`, {})).status).toBe(200);
+    expect((await ada.post(`${API}/branch/v1`, {})).text).toContain("Reference refs/heads/v1 already exists");
+    expect((await ada.post(`${API}/tag/${head?.id.slice(0, 7)}`, { tag: "short" })).status).toBe(200);
+    expect((await ada.post(`${API}/branch/from-short`, { startingPoint: head?.id.slice(0, 7) })).status).toBe(200);
+    expect((await ada.post(`${API}/branch/new`, { startingPoint: "nowhere" })).headers.get("x-error-code")).toBe(
+      "RevisionNotFound",
+    );
+    expect((await ada.send("DELETE", `${API}/branch/main`)).text).toContain("Cannot delete refs/heads/main");
+    expect((await ada.send("DELETE", `${API}/branch/short`)).text).toContain("Invalid rev id");
+    expect((await ada.send("DELETE", `${API}/tag/nothing`)).headers.get("x-error-code")).toBe("RevisionNotFound");
+    const odd = { files: [{ path: "..\\ddd", size: 1, sample: "" }] };
+    expect((await ada.post(`${API}/preupload/main`, odd)).status).toBe(422);
+  });
+});
+
 describe("super-squash", () => {
   const squash = (ref: string, message: unknown = "all of it", by = ada) =>
     by.post(`${API}/super-squash/${encodeURIComponent(ref)}`, { message });
