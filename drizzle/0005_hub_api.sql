@@ -197,7 +197,8 @@ CREATE INDEX `repos_tally` ON `repos` (`tally_at`) WHERE tally_at is not null;--
 CREATE INDEX `repos_updated` ON `repos` (`type`,`updated_at`,`id`);--> statement-breakpoint
 ALTER TABLE `commits` ADD `committed_at` integer;--> statement-breakpoint
 ALTER TABLE `commits` ADD `content` text;--> statement-breakpoint
+ALTER TABLE `events` ADD `repo_id` text;--> statement-breakpoint
+CREATE INDEX `events_news` ON `events` (`scope_id`,`seq`) WHERE decision = 'allow' and type <> 'content.used';--> statement-breakpoint
 ALTER TABLE `refs` ADD `tag_object` text;--> statement-breakpoint
 ALTER TABLE `tree_entries` ADD `mode` text;--> statement-breakpoint
-CREATE INDEX `tree_entries_id` ON `tree_entries` (`repo_id`,`id`);--> statement-breakpoint
-CREATE INDEX `events_news` ON `events` (`scope_id`,`seq`) WHERE decision = 'allow' and type <> 'content.used';
+CREATE INDEX `tree_entries_id` ON `tree_entries` (`repo_id`,`id`);

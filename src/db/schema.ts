@@ -540,6 +540,8 @@ export const events = sqliteTable(
     action: text().notNull(),
     /** Id of the repository or account whose admins may see the event; null where only the hub's administrators may. */
     scopeId: text("scope_id"),
+    /** Of the repository that a change is about. */
+    repoId: text("repo_id"),
     purpose: text(),
     decision: text({ enum: ["allow", "deny"] }).notNull(),
     reason: text(),

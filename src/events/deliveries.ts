@@ -29,7 +29,7 @@ const watches = sql`json_each(w.watched) x join accounts a
   on a.name_key = lower(substr(x.value ->> 'name', 1, instr((x.value ->> 'name') || '/', '/') - 1))`;
 /** Event `e` is one that `x` of webhook `w` may be told. The first line is the condition of the index `events_news`. */
 const isNews = sql`e.decision = 'allow' and e.type <> 'content.used'
-  and e.scope_id = a.id and e.seq > w.seen_seq and e.type in (select value from json_each(${JSON.stringify(TOLD)}))
+  and e.repo_id is not null and e.scope_id = a.id and e.seq > w.seen_seq and e.type in (select value from json_each(${JSON.stringify(TOLD)}))
   and (x.value ->> 'type' in ('user', 'org') or lower(e.subject) = lower((x.value ->> 'type') || ':' || (x.value ->> 'name')))`;
 
 const Taken = z.object({ id: z.string() });
@@ -97,7 +97,7 @@ const newsFor = ({ db }: Platform, webhook: Webhook): Promise<News[]> =>
   queryRows(
     db,
     NewsRow,
-    sql`select distinct e.seq, e.id, e.type, e.subject, e.time, e.scope_id, e.data
+    sql`select distinct e.seq, e.id, e.type, e.subject, e.repo_id, e.scope_id, e.data
       from webhooks w, ${watches} join events e on ${isNews} where w.id = ${webhook.id} order by e.seq limit ${BATCH}`,
   );
 

@@ -29,6 +29,8 @@ export type Fact = {
   readonly action: Action;
   /** Id of the namespace whose admins may read the event. */
   readonly scopeId: string | null;
+  /** Of the repository that the event is about, whatever it is called later. */
+  readonly repoId?: string;
   readonly purpose?: Purpose;
   readonly data?: unknown;
 };

@@ -11,7 +11,7 @@ export const NewsRow = z.object({
   id: z.string(),
   type: z.string(),
   subject: z.string(),
-  time: z.number(),
+  repo_id: z.string(),
   scope_id: z.string(),
   data: z
     .string()
@@ -44,45 +44,32 @@ export const TOLD = [...KINDS.keys()];
 
 const Moved = z.object({ ref: z.string(), oldSha: z.string().nullable(), newSha: z.string().nullable() });
 const Config = z.object({ private: z.boolean().optional(), gated: z.string().nullable().optional() });
-const Deleted = z.object({ id: z.string(), private: z.boolean() });
+const Deleted = z.object({ private: z.boolean() });
 /** Told once in the namespace that the repository left, and once in the one that it came to. */
 const Renamed = z.union([z.object({ movedTo: z.string() }), z.object({ movedFrom: z.string() })]);
 const Numbered = z.object({ number: z.number(), commentId: z.string().optional() });
 
 const RepoFound = z.object({
-  subject: z.string(),
   id: z.string(),
   type: z.enum(["model", "dataset"]),
   owner_id: z.string(),
   name: z.string(),
   private: z.number(),
   head: z.string().nullable(),
-  /** From when on the name has meant this repository; null where it is a former one, which means no other. */
-  since: z.number().nullable(),
 });
 type RepoFound = z.output<typeof RepoFound>;
 
-/** The repositories that events are about, by what the events call them: under their own name or a former one. */
+/** The repositories that events are about, by their ids: names change hands. */
 async function reposOf(caller: Caller, news: readonly News[]): Promise<Map<string, RepoFound>> {
-  const named = [...new Set(news.map(({ subject }) => subject))].map((subject) => {
-    const [type = "", id = ""] = subject.split(":");
-    const [owner, name] = id.toLowerCase().split("/");
-    return { subject, type, owner, name };
-  });
+  const ids = [...new Set(news.map((one) => one.repo_id))];
   const rows = await queryRows(
     caller.platform.db,
     RepoFound,
-    sql`with named as (select value ->> 'subject' as subject, value ->> 'type' as type, value ->> 'owner' as owner, value ->> 'name' as name
-          from json_each(${asJson(named)})),
-      found as (select n.subject, r.id as now_id, l.repo_id as former_id from named n join accounts a on a.name_key = n.owner
-        left join repos r on r.owner_id = a.id and r.type = n.type and r.name_key = n.name
-        left join repo_aliases l on l.owner_id = a.id and l.type = n.type and l.name_key = n.name)
-      select f.subject, r.id, r.type, r.owner_id, o.name || '/' || r.name as name, r.private,
-          (select target from refs where repo_id = r.id and name = 'refs/heads/main') as head,
-          iif(f.now_id is null, null, max(r.created_at, coalesce((select max(moved_at) from repo_aliases where repo_id = r.id), 0))) as since
-        from found f join repos r on r.id = coalesce(f.now_id, f.former_id) join accounts o on o.id = r.owner_id`,
+    sql`select r.id, r.type, r.owner_id, o.name || '/' || r.name as name, r.private,
+        (select target from refs where repo_id = r.id and name = 'refs/heads/main') as head
+      from repos r join accounts o on o.id = r.owner_id where r.id in (select value from json_each(${asJson(ids)}))`,
   );
-  return new Map(rows.map((row) => [row.subject, row]));
+  return new Map(rows.map((row) => [row.id, row]));
 }
 
 const DiscussionFound = z.object({
@@ -131,7 +118,7 @@ export async function payloadsOf(
 ): Promise<{ readonly news: News; readonly payload: Payload | null }[]> {
   const repos = await reposOf(caller, news);
   const asked = news.flatMap((one) => {
-    const repo = repos.get(one.subject);
+    const repo = repos.get(one.repo_id);
     const numbered = Numbered.safeParse(one.data);
     if (repo === undefined || !numbered.success) return [];
     return [{ repoId: repo.id, number: numbered.data.number, commentId: numbered.data.commentId ?? null }];
@@ -151,9 +138,8 @@ function payloadOf(
   if (kind === undefined) return null;
   const [action, scope] = kind;
   if (!webhook.domains.some((domain) => scope.startsWith(domain))) return null;
-  const repo = action === "delete" ? deletedRepo(news) : repos.get(news.subject);
-  // What was told of another repository, whose name this one has now, is nothing of this one.
-  if (repo === undefined || news.time < (repo.since ?? 0)) return null;
+  const repo = action === "delete" ? deletedRepo(news) : repos.get(news.repo_id);
+  if (repo === undefined) return null;
   const facts = { ownerId: repo.owner_id, private: repo.private === 1 };
   if (!may(caller, { action: "repo.read", repo: facts })) return null;
   const { publicUrl } = caller.platform.config;
@@ -173,14 +159,12 @@ function deletedRepo(news: News): RepoFound | undefined {
   if (!success) return undefined;
   const [type, name = ""] = news.subject.split(":");
   return {
-    subject: news.subject,
-    id: data.id,
+    id: news.repo_id,
     type: type === "dataset" ? "dataset" : "model",
     owner_id: news.scope_id,
     name,
     private: data.private ? 1 : 0,
     head: null,
-    since: null,
   };
 }
 

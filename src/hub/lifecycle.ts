@@ -63,6 +63,7 @@ export async function newRepository(caller: Caller, wanted: Pick<NewRepo, "id" |
       subject,
       action: "repo.create",
       scopeId: owner.id,
+      repoId: repo.id,
       data: { private: repo.private },
     }),
   );
@@ -160,7 +161,7 @@ export async function deleteRepo(caller: Caller, id: RepoId): Promise<void> {
           type: "repo.deleted",
           ...targetOf(repo),
           action: "repo.delete",
-          data: { id: repo.id, private: repo.private },
+          data: { private: repo.private },
         }),
       ),
     ],

@@ -50,7 +50,12 @@ export type Snapshot = {
 export const repoName = (repo: Pick<Repository, "owner" | "name">): string => `${repo.owner}/${repo.name}`;
 export const repoSubject = (repo: Pick<Repository, "type" | "owner" | "name">): string =>
   `${repo.type}:${repoName(repo)}`;
-export const targetOf = (repo: Repository) => ({ subject: repoSubject(repo), scopeId: repo.ownerId });
+/** For the trail; the id stays when the name changes. */
+export const targetOf = (repo: Repository) => ({
+  subject: repoSubject(repo),
+  scopeId: repo.ownerId,
+  repoId: repo.id,
+});
 
 const accountNameColumn = z.string().transform((text) => parseAccountName(text, "owner"));
 const repoNameColumn = z.string().transform((text) => parseRepoName(text, "name"));

@@ -49,6 +49,7 @@ export type AuditEvent = {
   readonly actor: string;
   readonly action: string;
   readonly scopeId: string | null;
+  readonly repoId?: string;
   readonly purpose?: string;
   readonly decision: "allow" | "deny";
   readonly reason?: string;

@@ -6,6 +6,7 @@ import { assets } from "./assets";
 import { blob } from "./blob";
 import { browse } from "./browse";
 import { card } from "./card";
+import { collection } from "./collection";
 import { commit } from "./commit";
 import { decideDevice, device } from "./device";
 import { discussion } from "./discussion";
@@ -25,6 +26,7 @@ pages.get("/", home);
 pages.get("/models", (c) => browse(c, "model"));
 pages.get("/datasets", (c) => browse(c, "dataset"));
 pages.get("/jobs/:id", job);
+pages.get("/collections/:owner/:slug", collection);
 pages.get("/device", device);
 pages.post("/device", decideDevice);
 

@@ -247,6 +247,36 @@ describe("a delivery", () => {
     expect(toBob[1]).toMatchObject({ updatedConfig: { private: false } });
   });
 
+  it("says where a repository moved to, in both namespaces, and nothing of another that had its name", async () => {
+    await admin.post("/api/v1/organizations", { name: "lab" });
+    await admin.send("PUT", "/api/v1/organizations/lab/members/ada", { role: "admin" });
+    await create("plan", true);
+    await create("open");
+    await make(bob, {
+      watched: [
+        { type: "user", name: "ada" },
+        { type: "org", name: "lab" },
+      ],
+    });
+    await ada.commit("ada/plan", [fileLine("secret.txt", "s")]);
+    await ada.post("/api/repos/move", { fromRepo: "ada/plan", toRepo: "ada/kept", type: "model" });
+    await ada.post("/api/repos/move", { fromRepo: "ada/open", toRepo: "ada/plan", type: "model" });
+    await ada.post("/api/repos/move", { fromRepo: "ada/plan", toRepo: "lab/digits", type: "model" });
+    await deliver();
+    const moves = payloads().map(({ event, repo, movedTo }) => [
+      `${event.action} ${event.scope} ${repo.name}`,
+      movedTo,
+    ]);
+    const to = { name: "lab/digits", owner: { id: expect.any(String) } };
+    expect(moves).toEqual([
+      // Told by what it is now: bob may read where it went.
+      ["move repo ada/open", to],
+      ["move repo ada/plan", to],
+      ["move repo ada/plan", to],
+    ]);
+    expect(JSON.stringify(messages)).not.toContain("ada/kept");
+  });
+
   it("keeps to what is watched: one repository, one domain", async () => {
     await create("digits");
     await make(bob, { watched: [{ type: "model", name: "Ada/Digits" }], domains: ["repo"] });

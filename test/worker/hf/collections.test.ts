@@ -208,6 +208,11 @@ describe("the items", () => {
       expect((await read(who, outer)).items[0]?.numberItems).toBe(1);
     }
     expect(await itemIds(ada, slug)).toEqual(["ada/secret", "ada/digits", hidden.slice(-24)]);
+    const page = await anonymous.get(`/collections/${slug}`);
+    expect(page.text).toContain('href="/ada/digits"');
+    expect(page.text).not.toContain("secret");
+    expect(page.text).not.toContain("Hidden");
+    expect((await anonymous.get(`/collections/${hidden}`)).status).toBe(404);
     expect(await titles(ada, "?item=models/ada/secret")).toEqual(["Some"]);
     expect((await add(bob, outer, "model", "ada/secret")).status).toBe(404);
   });
