@@ -197,14 +197,6 @@ describe("listings", () => {
     ]);
   });
 
-  it("of repositories refuse a filter that would not be applied", async () => {
-    expect((await anonymous.get("/api/models?author=ada&search=dig")).text).toContain(REPO);
-    expect((await anonymous.get("/api/models?search=nothing")).body).toEqual([]);
-    const refused = await anonymous.get("/api/models?filter=text-generation");
-    expect([refused.status, refused.text.includes("filter: is not served yet")]).toEqual([400, true]);
-    expect((await anonymous.get("/api/models?sort=downloads")).status).toBe(400);
-  });
-
   it("of paths take a form and JSON, and leave out what is not there", async () => {
     const form = await anonymous.raw("POST", `/api/models/${REPO}/paths-info/main`, {
       body: new URLSearchParams([
