@@ -14,13 +14,14 @@ export type PastCommit = {
   readonly time: number;
 };
 
-/** These commits and the newest of those before them, some hundreds in all. */
-export type LoadPast = (from: readonly GitId[]) => Promise<readonly PastCommit[]>;
+/** These commits and the newest of those before them, so many in all. */
+export type LoadPast = (from: readonly GitId[], most: number) => Promise<readonly PastCommit[]>;
 
-/** One query for this many commits; a pull request's history rarely takes a second. */
-const CHUNK = 400;
+/** The first query is for this many commits, which is mostly enough; each further one for twice as many. */
+const FIRST = 400;
+const LARGEST = 10_000;
 /** Commits that are looked at before the search is given up. */
-const MAX_COMMITS = 100_000;
+const MAX_COMMITS = 50_000;
 
 const PastRow = z.object({
   id: gitIdColumn,
@@ -31,7 +32,7 @@ const PastRow = z.object({
 
 export const pastOf =
   (db: Db, repoId: string): LoadPast =>
-  (from) =>
+  (from, most) =>
     queryRows(
       db,
       PastRow,
@@ -42,7 +43,7 @@ export const pastOf =
           union
           select c.id, coalesce(c.committed_at, c.authored_at), c.tree, c.parents
             from past p join json_each(p.parents) j join commits c on c.repo_id = ${repoId} and c.id = j.value
-          order by 2 desc limit ${CHUNK + from.length})
+          order by 2 desc limit ${most})
         select id, time, tree, parents from past`,
     );
 
@@ -58,9 +59,13 @@ const STALE = 4;
  */
 export async function mergeBases(load: LoadPast, ours: GitId, theirs: GitId): Promise<PastCommit[]> {
   const known = new Map<GitId, PastCommit>();
+  let most = FIRST;
   const need = async (ids: readonly GitId[]): Promise<PastCommit[]> => {
     const missing = ids.filter((id) => !known.has(id));
-    if (missing.length > 0) for (const commit of await load(missing)) known.set(commit.id, commit);
+    if (missing.length > 0) {
+      for (const commit of await load(missing, missing.length + most)) known.set(commit.id, commit);
+      most = Math.min(2 * most, LARGEST);
+    }
     if (known.size > MAX_COMMITS)
       throw new HubError("payload_too_large", {
         problem: `The histories part more than ${MAX_COMMITS} commits ago: merge with git and push`,

@@ -6,7 +6,7 @@ import { comment, editComment, hideComment, rename, setStatus } from "../../hub/
 import type { DiscussionEvent } from "../../hub/discussions/events";
 import { findConflicts, isPullRequest, mergePull, type PullRequest } from "../../hub/discussions/merging";
 import { MAX_TITLE, openDiscussion, openDraft } from "../../hub/discussions/opening";
-import { readDiff } from "../../hub/discussions/pull-diff";
+import { readPullDiff } from "../../hub/discussions/pull-diff";
 import { type Discussion, findDiscussion, listDiscussions, readEvents } from "../../hub/discussions/reading";
 import { findRepo, findSnapshot, repoName } from "../../hub/repositories";
 import { parseRevision, type RepoType } from "../../ids";
@@ -115,7 +115,7 @@ async function discussionOf(c: Ctx, type: RepoType): Promise<Discussion> {
 
 async function pullJson(c: Ctx, pull: PullRequest) {
   const { base, mergeCommit } = pull;
-  const diff = flag(c, "diff") ? await readDiff(callerOf(c), pull) : null;
+  const diff = flag(c, "diff") ? await readPullDiff(callerOf(c), pull) : null;
   return {
     changes: { base, ...(mergeCommit === null ? {} : { mergeCommitId: mergeCommit }) },
     filesWithConflicts: await findConflicts(callerOf(c), pull),

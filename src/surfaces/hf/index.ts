@@ -6,6 +6,7 @@ import type { AppEnv } from "../app-env";
 import { accessRequests } from "./access-requests";
 import { avatars } from "./accounts";
 import { collections } from "./collections";
+import { compareRoutes } from "./compare";
 import { discussionRoutes } from "./discussions";
 import { identity } from "./identity";
 import { info } from "./info";
@@ -47,6 +48,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", writes)
   .route("/", refRoutes)
   .route("/", discussionRoutes)
+  .route("/", compareRoutes)
   .route("/", xetTokens)
   .route("/", info)
   .route("/", likes)

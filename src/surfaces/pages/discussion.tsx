@@ -1,7 +1,7 @@
 // One discussion or pull request: what was said and done, and for a pull request what it changes and how to get it.
 import type { DiscussionEvent } from "../../hub/discussions/events";
 import { findConflicts, isPullRequest, type PullRequest } from "../../hub/discussions/merging";
-import { readDiff } from "../../hub/discussions/pull-diff";
+import { readPullDiff } from "../../hub/discussions/pull-diff";
 import { type Discussion, findDiscussion, readEvents } from "../../hub/discussions/reading";
 import { findRepo, repoName } from "../../hub/repositories";
 import type { RepoType } from "../../ids";
@@ -23,7 +23,7 @@ export async function discussion(c: Ctx, type: RepoType): Promise<Response> {
   const [events, conflicts, diff] = await Promise.all([
     readEvents(caller, found),
     pull === null ? null : findConflicts(caller, pull),
-    pull === null ? null : readDiff(caller, pull),
+    pull === null ? null : readPullDiff(caller, pull),
   ]);
   const { number, title } = found;
   const link = linkOf(repo);

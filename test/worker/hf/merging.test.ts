@@ -179,12 +179,33 @@ describe("the diff", () => {
     expect(body).not.toHaveProperty("diff");
   });
 
+  it("of any two revisions is had by comparing them", async () => {
+    await ada.commit(REPO, [fileLine("a.txt", "1\n")]);
+    await ada.post(`/api/models/${REPO}/branch/dev/x`, {});
+    await ada.commit(REPO, [fileLine("a.txt", "2\n")], { branch: "dev/x" });
+    await ada.commit(REPO, [fileLine("b.txt", "b\n")]);
+    const compare = (what: string) => anonymous.get(`/api/models/${REPO}/compare/${what}`);
+    const whole = await compare("main..dev%2Fx");
+    expect(whole.headers.get("content-type")).toMatch(/^text\/plain/);
+    expect(whole.text).toContain("-1\n+2\n");
+    expect(whole.text).toContain("--- a/b.txt\n+++ /dev/null\n");
+    const since = await compare("main...dev/x");
+    expect(since.text).toContain("-1\n+2\n");
+    expect(since.text).not.toContain("b.txt");
+    expect((await compare("main..main")).text).toBe("");
+    expect((await compare("main..nowhere")).headers.get("x-error-code")).toBe("RevisionNotFound");
+    for (const wrong of ["main", "..main", "main..", "main....main"])
+      expect([400, 404], wrong).toContain((await compare(wrong)).status);
+  });
+
   it("is only for who may have the files", async () => {
     const number = await propose([fileLine("a.txt", "of the gated\n")]);
     await ada.send("PUT", `/api/models/${REPO}/settings`, { gated: "manual" });
     expect(await diff(number)).toBeUndefined();
     expect(await diff(number, bob)).toBeUndefined();
     expect(await diff(number, ada)).toContain("+of the gated");
+    const compared = await bob.get(`/api/models/${REPO}/compare/main..refs%2Fpr%2F${number}`);
+    expect([compared.status, compared.headers.get("x-error-code")]).toEqual([403, "GatedRepo"]);
   });
 
   it("says when it is cut", { timeout: 60_000 }, async () => {
