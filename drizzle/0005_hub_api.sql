@@ -90,7 +90,6 @@ CREATE INDEX `follows_account` ON `follows` (`account_id`,`follower_id`);--> sta
 CREATE TABLE `git_packs` (
 	`key` text PRIMARY KEY NOT NULL,
 	`repo_id` text NOT NULL,
-	`tips` text NOT NULL,
 	`objects` integer NOT NULL,
 	`size` integer NOT NULL,
 	`created_at` integer NOT NULL

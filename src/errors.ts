@@ -102,6 +102,7 @@ const ERRORS = {
     "Another upload under one of these SHA-256 is still being checked: send the shard again in some seconds.",
   ],
   xet_retry: [503, "What this shard refers to was removed meanwhile: send it again."],
+  pack_pending: [503, "The repository is still being prepared for its first clone: try again in some minutes."],
   compute_unavailable: [503, "The compute service does not answer: {problem}"],
   content_quarantined: [
     409,

@@ -362,8 +362,8 @@ export const repoContents = sqliteTable(
 export const storageTasks = sqliteTable(
   "storage_tasks",
   {
-    kind: text({ enum: ["verify", "ingest"] }).notNull(),
-    /** `verify`: the id of a Xet file. `ingest`: repository id and digest, with a space between. */
+    kind: text({ enum: ["verify", "ingest", "pack"] }).notNull(),
+    /** `verify`: the id of a Xet file. `ingest`: repository id and digest, with a space between. `pack`: the id of a repository. */
     subject: text().notNull(),
     progress: text({ mode: "json" }).$type<unknown>(),
     attempts: integer().notNull().default(0),
@@ -556,16 +556,14 @@ export const events = sqliteTable(
   ],
 );
 
-/** A pack of everything that some commits reach, kept so that clones need not read object by object; made again at will. */
+/** Entries of packs, kept so that clones need not read object by object; made again at will. Each object of a repository is in one of them at most. */
 export const gitPacks = sqliteTable(
   "git_packs",
   {
     key: text().primaryKey(),
     repoId: text("repo_id").notNull(),
-    /** The commits whose whole history the pack holds. */
-    tips: text({ mode: "json" }).$type<GitId[]>().notNull(),
     objects: integer().notNull(),
-    /** Bytes of the entries, without the pack's header and trailer: that is what the object holds. */
+    /** Bytes of the entries; the index of them lies behind. */
     size: integer().notNull(),
     createdAt: integer("created_at").notNull(),
   },

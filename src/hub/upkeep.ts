@@ -6,6 +6,7 @@ import type { Platform } from "../platform/platform";
 import { runTasks } from "../store/tasks";
 import { ingestStep, type Sizes } from "../store/xet/ingest";
 import { verifyStep, type WrongClaim } from "../store/xet/verify";
+import { packStep } from "./git/keep-packs";
 import { RepoRow, repoOf, selectRepo, targetOf } from "./repositories";
 
 /** How much one step does, in bytes: some seconds of work, and the memory it takes. */
@@ -22,7 +23,7 @@ export const STEP_SIZES: Sizes = {
 
 /** Works until nothing is due or `until` says so. @returns whether work is left that is due now */
 export const runUpkeep = (platform: Platform, until: () => boolean, sizes = STEP_SIZES): Promise<boolean> =>
-  runTasks(platform, until, { verify: verifyStep(quarantined, sizes.hash), ingest: ingestStep(sizes) });
+  runTasks(platform, until, { verify: verifyStep(quarantined, sizes.hash), ingest: ingestStep(sizes), pack: packStep });
 
 async function quarantined(platform: Platform, claims: readonly WrongClaim[]): Promise<Statement[]> {
   const { db } = platform;

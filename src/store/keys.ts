@@ -14,6 +14,9 @@ export const newPartKey = (uploadId: string, number: number): string =>
 /** A piece of a body that is read more than once, until its request has ended. */
 export const newSpoolKey = (): string => `spool/${nonce()}`;
 
+/** Entries of packs of one repository. */
+export const newPackKey = (repoId: string): string => `packs/${repoId}/${nonce()}`;
+
 export const XORBS_PREFIX = "xorbs/";
 
 /** All copies of one xorb in one scope, of which at most one has a row. */

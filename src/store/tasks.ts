@@ -15,10 +15,14 @@ export const ingestTask = (repoId: string, digests: readonly Sha256[], now: numb
   sql`insert or ignore into storage_tasks (kind, subject, due_at, created_at)
     select 'ingest', ${repoId} || ' ' || value, ${now}, ${now} from json_each(${asJson(digests)})`;
 
+/** Keep what a fetch of the repository had to read object by object. Where it is queued already, it is done once. */
+export const packTask = (repoId: string, now: number): SQL =>
+  sql`insert or ignore into storage_tasks (kind, subject, due_at, created_at) values ('pack', ${repoId}, ${now}, ${now})`;
+
 /** After a batch that queued tasks. The answer does not wait for it, and nothing depends on it. */
 export const wakeUpkeep = ({ defer, upkeep }: Platform): void => defer(upkeep.wake().catch(() => undefined));
 
-export type TaskKind = "verify" | "ingest";
+export type TaskKind = "verify" | "ingest" | "pack";
 
 export type Task = {
   readonly subject: string;
@@ -48,7 +52,7 @@ const LAST_RETRY_MS = 6 * 3600_000;
 const MAX_PROBLEM_LENGTH = 500;
 
 const TaskRow = z.object({
-  kind: z.enum(["verify", "ingest"]),
+  kind: z.enum(["verify", "ingest", "pack"]),
   subject: z.string(),
   progress: z.string().nullable(),
   attempts: z.number(),

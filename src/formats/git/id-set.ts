@@ -53,6 +53,10 @@ export class IdSet {
     return ids;
   }
 
+  *[Symbol.iterator](): Generator<GitId, void, void> {
+    for (let index = 0; index < this.#size; index++) yield this.at(index);
+  }
+
   /** Where an id is or would be; its bytes are written behind the last one's. */
   #find(id: string): { slot: number; index: number } {
     const at = this.#size * ID_BYTES;

@@ -26,17 +26,23 @@ const READERS = 6;
 /** Larger ones go through in pieces, one at a time. Bytes. */
 const WHOLE_BYTES = 2 << 20;
 
-/** Takes entries, or pieces of one; the next is given when it is done. */
-export type Sink = (bytes: Uint8Array) => Promise<void>;
+/** Takes entries; of a large one pieces, of which only the first is given with the id. The next is given when it is done. */
+export type Sink = (bytes: Uint8Array, id?: GitId) => Promise<void>;
 type Store = Pick<Platform, "db" | "blobs">;
 
-/** Every entry, in an order in which no two are mixed. */
-export async function writeObjects(store: Store, repoId: string, contents: PackContents, sink: Sink): Promise<void> {
-  for (const { content } of contents.tags) await sink(packEntry("tag", encodeUtf8(content)));
+/** Every entry, in an order in which no two are mixed; without those of large blobs, if so wanted. */
+export async function writeObjects(
+  store: Store,
+  repoId: string,
+  contents: PackContents,
+  sink: Sink,
+  withoutLarge = false,
+): Promise<void> {
+  for (const { id, content } of contents.tags) await sink(packEntry("tag", encodeUtf8(content)), id);
   await writeCommits(store, repoId, contents.commits, sink);
   for (let at = 0; at < contents.trees.size; at += TREES_PER_PAGE)
     await writeTrees(store, repoId, contents.trees.slice(at, at + TREES_PER_PAGE), sink);
-  await writeBlobs(store, repoId, contents.blobs, sink);
+  await writeBlobs(store, repoId, contents.blobs, sink, withoutLarge);
 }
 
 const CommitRow = z.object({
@@ -62,7 +68,7 @@ async function writeCommits(store: Store, repoId: string, ids: readonly GitId[],
         from json_each(${asJson(page)}) j cross join commits c on c.repo_id = ${repoId} and c.id = j.value`,
     );
     if (rows.length !== page.length) throw new HubError("content_damaged");
-    for (const row of rows) await sink(packEntry("commit", commitContent(row)));
+    for (const row of rows) await sink(packEntry("commit", commitContent(row)), row.id);
   }
 }
 
@@ -92,21 +98,21 @@ function entriesOf(found: string): TreeEntry[] {
 async function writeTrees(store: Store, repoId: string, trees: readonly GitId[], sink: Sink): Promise<void> {
   let open: { readonly tree: GitId; readonly entries: TreeEntry[] } | undefined;
   let written = 0;
-  const write = async (entries: readonly TreeEntry[]): Promise<void> => {
+  const write = async (tree: GitId, entries: readonly TreeEntry[]): Promise<void> => {
     written++;
-    await sink(packEntry("tree", encodeTree(entries)));
+    await sink(packEntry("tree", encodeTree(entries)), tree);
   };
   for await (const { tree, found } of readTrees(store.db, repoId, trees, ENTRIES)) {
     if (open?.tree === tree) {
       open.entries.push(...entriesOf(found));
       continue;
     }
-    if (open !== undefined) await write(open.entries);
+    if (open !== undefined) await write(open.tree, open.entries);
     open = { tree, entries: entriesOf(found) };
   }
-  if (open !== undefined) await write(open.entries);
+  if (open !== undefined) await write(open.tree, open.entries);
   // It has no rows.
-  if (trees.includes(EMPTY_TREE)) await write([]);
+  if (trees.includes(EMPTY_TREE)) await write(EMPTY_TREE, []);
   if (written !== trees.length) throw new HubError("content_damaged");
 }
 
@@ -118,7 +124,13 @@ const BlobRow = z.object({
   content: HeldColumn.nullable(),
 });
 
-async function writeBlobs(store: Store, repoId: string, blobs: IdSet, sink: Sink): Promise<void> {
+async function writeBlobs(
+  store: Store,
+  repoId: string,
+  blobs: IdSet,
+  sink: Sink,
+  withoutLarge: boolean,
+): Promise<void> {
   for (let at = 0; at < blobs.size; at += BLOBS_PER_PAGE) {
     const ids = blobs.slice(at, at + BLOBS_PER_PAGE);
     const rows = await queryRows(
@@ -129,18 +141,20 @@ async function writeBlobs(store: Store, repoId: string, blobs: IdSet, sink: Sink
           on e.rowid = (select rowid from tree_entries where repo_id = ${repoId} and id = j.value and kind = 'file' limit 1)`,
     );
     if (rows.length !== ids.length) throw new HubError("content_damaged");
-    const stored: HeldContent[] = [];
+    const stored: StoredBlob[] = [];
     for (const { id, sha256, size, lfs, content } of rows) {
-      if (lfs === 1) await sink(packEntry("blob", encodeUtf8(encodeLfsPointer({ sha256, size }))));
+      if (lfs === 1) await sink(packEntry("blob", encodeUtf8(encodeLfsPointer({ sha256, size }))), id);
       else if (content === null) throw new HubError("content_damaged");
-      else stored.push(usable(content, id));
+      else if (!withoutLarge || content.size <= WHOLE_BYTES) stored.push({ id, ...usable(content, id) });
     }
     await writeStored(store, stored, sink);
   }
 }
 
+type StoredBlob = HeldContent & { readonly id: GitId };
+
 /** In the order in which they come: several are read at once, and only one entry is written at a time. */
-async function writeStored(store: Store, contents: readonly HeldContent[], sink: Sink): Promise<void> {
+async function writeStored(store: Store, contents: readonly StoredBlob[], sink: Sink): Promise<void> {
   const small = contents.filter(({ size }) => size <= WHOLE_BYTES);
   let next = 0;
   let written: Promise<void> = Promise.resolve();
@@ -151,7 +165,7 @@ async function writeStored(store: Store, contents: readonly HeldContent[], sink:
       const bytes = await readAll(await readContent(store, content), content.size);
       if (bytes.length !== content.size) throw new HubError("content_damaged");
       const entry = packEntry("blob", bytes);
-      written = written.then(() => sink(entry));
+      written = written.then(() => sink(entry, content.id));
       await written;
     }
   };
@@ -165,8 +179,8 @@ async function writeStored(store: Store, contents: readonly HeldContent[], sink:
   for (const content of contents) if (content.size > WHOLE_BYTES) await writeLarge(store, content, sink);
 }
 
-async function writeLarge(store: Store, content: HeldContent, sink: Sink): Promise<void> {
-  await sink(entryHeader("blob", content.size));
+async function writeLarge(store: Store, content: StoredBlob, sink: Sink): Promise<void> {
+  await sink(entryHeader("blob", content.size), content.id);
   const deflated = (await readContent(store, content)).pipeThrough(new CompressionStream("deflate"));
   const chunks = readChunks(deflated, { reuse: false });
   try {

@@ -7,7 +7,7 @@ import { SideBand, SMALL_BAND } from "../../formats/git/side-band";
 import type { PlainRequest } from "../../formats/git/upload-pack-request";
 import { noteDownload } from "../../hub/downloads";
 import { objectCount, type PackContents } from "../../hub/git/fetch";
-import { writeObjects } from "../../hub/git/pack-objects";
+import { writePack } from "../../hub/git/write-pack";
 import type { Repository } from "../../hub/repositories";
 import { asHubError } from "../as-hub-error";
 
@@ -44,7 +44,7 @@ export function packStream(
       return pack(bytes);
     };
     await put(packHeader(count));
-    await writeObjects(platform, repo.id, contents, put);
+    await writePack(platform, repo.id, contents, put, say);
     await pack(hash.digest());
     await say(`Total ${count} (delta 0), reused 0 (delta 0)\n`);
     if (band !== null) {

@@ -24,7 +24,7 @@ const queue = async (...ids: readonly number[]): Promise<void> => {
   for (const id of ids) await commitBatch(platform.db, [], [verifyTasks(sql`select ${String(id)}`, time)]);
 };
 const forever = () => false;
-const steps = (verify: Step) => ({ verify, ingest: verify });
+const steps = (verify: Step) => ({ verify, ingest: verify, pack: verify });
 const tasks = async () =>
   (
     await env.DB.prepare(
