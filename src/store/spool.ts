@@ -6,7 +6,7 @@ import { readAll } from "../streams/chunks";
 import { newSpoolKey } from "./keys";
 import { condemnObjects, readObject, stageObjects } from "./objects";
 
-export const PIECE_BYTES = 8 << 20;
+export const PIECE_BYTES = 4 << 20;
 /** Pieces in memory beside the one that is being filled. */
 const HELD_PIECES = 2;
 

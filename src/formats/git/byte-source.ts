@@ -35,6 +35,12 @@ export class ByteSource {
     const bytes = this.#buffer.subarray(this.#start, this.#start + count);
     this.#start += bytes.length;
     this.#taken += bytes.length;
+    // With nothing left in it the room is given back: what comes next may need less, or nothing may come.
+    if (this.#start === this.#end) {
+      this.#buffer = new Uint8Array(0);
+      this.#start = 0;
+      this.#end = 0;
+    }
     return bytes;
   }
 

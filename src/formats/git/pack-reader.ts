@@ -124,6 +124,7 @@ export async function readPack(
   if (!Buffer.from(trailer.subarray(0, ID_BYTES)).equals(hash.digest()))
     throw new FormatError("git.pack_checksum", "does not have the checksum at its end: it was damaged on its way");
   if (trailer.length > ID_BYTES) throw broken("goes on after its end");
+  source.take(ID_BYTES);
   return entries;
 
   async function readData(offset: number, size: number) {

@@ -308,4 +308,43 @@ describe("a hub that dies while it takes a push", () => {
     expect((await refsOf(ada, REPO))[MAIN]).toBe(idOf(made));
     expect(await (await anonymous.raw("GET", `/${REPO}/resolve/main/note.txt`)).text()).toBe("note");
   });
+
+  it("in the middle of a long history has published whole commits only, and no ref", { timeout: 60_000 }, async () => {
+    // 60 commits that each change one of 400 files: more entries of trees than one batch takes.
+    const names = Array.from({ length: 400 }, (_, i) => `f${String(i).padStart(3, "0")}`);
+    const [old, after] = [blob("0"), blob("1")];
+    const ids = names.map(() => idOf(old));
+    const items: Whole[] = [old, after];
+    let parent: string | undefined;
+    for (let i = 0; i < 60; i++) {
+      ids[i] = idOf(after);
+      const root = tree(names.map((name, n) => ["100644", name, ids[n] ?? ""] as const));
+      const made = commit(idOf(root), parent === undefined ? [] : [parent], `${i}\n`, 1_600_000_000 + i);
+      items.push(made, root);
+      parent = idOf(made);
+    }
+    const body = pushBody([[NO_ID, parent ?? "", DEV]], packOf(items));
+    const real = cloudflarePlatform(env, "test", () => {});
+    const caller = { platform: real, actor: { kind: "hub" } } as const;
+    const repo = await findRepo(caller, parseRepoId("model", REPO));
+    const before = Number((await rows())?.commits);
+    let partial = 0;
+    for (let calls = 22; partial === 0; calls++) {
+      const pieces = [body];
+      const source = new ByteSource(async () => pieces.pop());
+      const request = await readReceiveRequest(source);
+      await receivePush({ ...caller, platform: mortal(real, calls) }, repo, request, source).catch((error: unknown) => {
+        if (!isDeath(error)) throw error;
+      });
+      expect(await refsOf(ada, REPO)).toEqual({ [MAIN]: head });
+      partial = Number((await rows())?.commits) - before;
+    }
+    expect(partial).toBeLessThan(60);
+    const holes = await env.DB.prepare(
+      "select count(*) as n from commits c where not exists (select 1 from tree_entries e where e.repo_id = c.repo_id and e.tree = c.tree)",
+    ).first();
+    expect(holes).toEqual({ n: 0 });
+    expect((await reportOf(await post(ada, REPO, body))).refs).toEqual({ [DEV]: "ok" });
+    expect((await ada.get(`/api/models/${REPO}/commits/dev`)).headers.get("x-total-count")).toBe("60");
+  });
 });
