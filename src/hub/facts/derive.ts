@@ -16,7 +16,7 @@ const MAX_FACTS = 600_000;
 const MAX_EVAL_RESULTS = 200;
 const MAX_PICKLES = 100;
 
-export type WeightFacts = Pick<Facts, "safetensors" | "gguf">;
+export type WeightFacts = Pick<Facts, "weightsKey" | "safetensors" | "gguf">;
 
 export function deriveFacts(gathered: Gathered, weights: WeightFacts): Facts {
   const { data, body, isRead } = readCard(gathered.texts.get("README.md"));

@@ -31,6 +31,8 @@ export const Facts = z.object({
     })
     .nullable()
     .default(null),
+  /** Of the files that the next two are read from: with the same one they need not be read again. */
+  weightsKey: z.string().default(""),
   safetensors: z
     .object({ parameters: z.record(z.string(), z.number()), total: z.number() })
     .nullable()

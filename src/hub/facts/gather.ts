@@ -5,7 +5,7 @@ import { asJson, queryRows } from "../../db/client";
 import { HubError } from "../../errors";
 import type { RepoType, Sha256 } from "../../ids";
 import type { Platform } from "../../platform/platform";
-import { HeldColumn, type HeldContent, heldContent, readContent } from "../../store/contents";
+import { HeldColumn, type HeldContent, heldContent, readContent, sha256Of } from "../../store/contents";
 import { readAll } from "../../streams/chunks";
 import { type FileEntry, listFiles, type TreeOf } from "../files";
 
@@ -17,6 +17,8 @@ export type Gathered = {
   readonly files: readonly FileEntry[];
   /** Texts by path, as far as they are there and not too large. */
   readonly texts: ReadonlyMap<string, string>;
+  /** Says which files `readerOf` reads. */
+  readonly weightsKey: string;
   readonly readerOf: (path: string) => { readonly size: number; readonly read: HeadReader } | null;
 };
 
@@ -28,8 +30,9 @@ const MAX_EVAL_BYTES = 64 << 10;
 const MAX_SHARDS = 256;
 const MAX_EVAL_FILES = 50;
 
+const CARD = "README.md";
 const TEXTS = new Set([
-  "README.md",
+  CARD,
   "config.json",
   "adapter_config.json",
   "model_index.json",
@@ -43,14 +46,20 @@ const isWeights = (path: string): boolean => /^[^/]+\.safetensors$/.test(path);
 
 const ContentRow = z.object({ sha256: z.string(), content: z.string().nullable() });
 
-export async function gather(platform: Platform, snapshot: TreeOf): Promise<Gathered> {
+/** Weights whose key is `knownKey` are not looked up: what they tell is known. */
+export async function gather(platform: Platform, snapshot: TreeOf, knownKey: string | null): Promise<Gathered> {
   const { repo } = snapshot;
   const files = await listFiles(platform.db, snapshot, MAX_FILES);
   const weights = files.filter(({ path }) => isWeights(path)).slice(0, MAX_SHARDS);
   const ggufs = files.filter(({ path }) => isGguf(path)).slice(0, MAX_SHARDS);
   const texts = files.filter(({ path, size }) => TEXTS.has(path) && size <= MAX_TEXT_BYTES);
   const evals = files.filter(({ path, size }) => isEvalFile(path) && size <= MAX_EVAL_BYTES).slice(0, MAX_EVAL_FILES);
-  const wanted = repo.type === "model" ? [...texts, ...evals, ...weights, ...ggufs] : texts.slice(0, 1);
+  const headers = [...weights, ...ggufs];
+  const weightsKey = sha256Of(JSON.stringify(headers.map(({ path, sha256 }) => [path, sha256])));
+  const wanted =
+    repo.type === "dataset"
+      ? texts.filter(({ path }) => path === CARD)
+      : [...texts, ...evals, ...(weightsKey === knownKey ? [] : headers)];
   const held = await contentsOf(platform, repo.id, wanted);
   const read = new Map(
     await Promise.all(
@@ -67,6 +76,7 @@ export async function gather(platform: Platform, snapshot: TreeOf): Promise<Gath
     type: repo.type,
     files,
     texts: read,
+    weightsKey,
     readerOf: (path) => {
       const file = byPath.get(path);
       const content = file && held.get(file.sha256);

@@ -6,7 +6,7 @@ import { HubError } from "../../errors";
 import type { Platform } from "../../platform/platform";
 import type { TreeOf } from "../files";
 import { gitIdColumn, MAIN, RepoRow } from "../repositories";
-import { deriveFacts } from "./derive";
+import { deriveFacts, type WeightFacts } from "./derive";
 import { FACTS_VERSION, type FactName, Facts, parametersOf } from "./facts";
 import { type Gathered, gather } from "./gather";
 import { ggufOf, safetensorsOf } from "./weights";
@@ -41,22 +41,27 @@ export async function factsOf(platform: Platform, snapshot: TreeOf): Promise<Fac
 
 /** Computes what a tree's files tell, and keeps it for who asks next. */
 export async function computeFacts(platform: Platform, snapshot: TreeOf): Promise<Facts> {
-  const facts = await readFacts(platform, snapshot);
+  const facts = await readFacts(platform, snapshot, null);
   // Who only reads must not wait for this, nor fail by it: without the row the next reader computes the same again.
-  platform.defer(
-    commitBatch(platform.db, [repoExists(snapshot.repo)], [factsRow(snapshot, facts)]).catch(() => undefined),
-  );
+  const kept = commitBatch(platform.db, [repoExists(snapshot.repo)], factsRows(snapshot, facts));
+  platform.defer(kept.catch(() => undefined));
   return facts;
 }
 
-async function readFacts(platform: Platform, snapshot: TreeOf): Promise<Facts> {
-  const gathered = await gather(platform, snapshot);
-  return deriveFacts(gathered, await weightsOf(gathered));
+/** `former`: facts of an earlier tree, whose weights may be the same. */
+async function readFacts(platform: Platform, snapshot: TreeOf, former: Facts | null): Promise<Facts> {
+  const gathered = await gather(platform, snapshot, former?.weightsKey ?? null);
+  return deriveFacts(gathered, await weightsOf(gathered, former));
 }
 
-async function weightsOf(gathered: Gathered) {
-  if (gathered.type === "dataset") return { safetensors: null, gguf: null };
-  return { safetensors: await safetensorsOf(gathered), gguf: await ggufOf(gathered) };
+async function weightsOf(gathered: Gathered, former: Facts | null): Promise<WeightFacts> {
+  const { type, weightsKey } = gathered;
+  if (type === "dataset") return { weightsKey: "", safetensors: null, gguf: null };
+  if (former?.weightsKey === weightsKey) {
+    const { safetensors, gguf } = former;
+    return { weightsKey, safetensors, gguf };
+  }
+  return { weightsKey, safetensors: await safetensorsOf(gathered), gguf: await ggufOf(gathered) };
 }
 
 const repoExists = ({ id }: TreeOf["repo"]): Guard => ({
@@ -64,11 +69,18 @@ const repoExists = ({ id }: TreeOf["repo"]): Guard => ({
   otherwise: () => new HubError("repo_not_found"),
 });
 
-const factsRow = ({ repo, tree }: TreeOf, facts: Facts): Statement =>
-  sql`insert into tree_facts (repo_id, tree, version, facts) values (${repo.id}, ${tree}, ${FACTS_VERSION}, ${JSON.stringify(facts)})
-    on conflict do update set version = excluded.version, facts = excluded.facts where version < excluded.version`;
+/** Of one repository, beside those of `main`: older ones are computed again when somebody asks. */
+const MAX_KEPT = 50;
 
-const MainRow = z.object({ tree: gitIdColumn.nullable(), facts: FactsColumn });
+const factsRows = ({ repo, tree }: TreeOf, facts: Facts): Statement[] => [
+  sql`insert into tree_facts (repo_id, tree, version, facts) values (${repo.id}, ${tree}, ${FACTS_VERSION}, ${JSON.stringify(facts)})
+    on conflict do update set version = excluded.version, facts = excluded.facts where version < excluded.version`,
+  sql`delete from tree_facts where rowid in (
+    select rowid from tree_facts where repo_id = ${repo.id} and tree not in (select tree from repo_index where repo_id = ${repo.id})
+      order by rowid desc limit -1 offset ${MAX_KEPT})`,
+];
+
+const MainRow = z.object({ tree: gitIdColumn.nullable(), facts: FactsColumn, former: FactsColumn });
 
 /**
  * Brings the index up to what `main` is now. Called after each batch that moves `main`; a crash before leaves the index a commit
@@ -93,17 +105,20 @@ async function indexMain(platform: Platform, repo: TreeOf["repo"]): Promise<void
     db,
     MainRow,
     sql`select c.tree,
-        (select facts from tree_facts f where f.repo_id = c.repo_id and f.tree = c.tree and f.version = ${FACTS_VERSION}) as facts
+        (select facts from tree_facts f where f.repo_id = c.repo_id and f.tree = c.tree and f.version = ${FACTS_VERSION}) as facts,
+        (select json_object('weightsKey', f.facts -> '$.weightsKey', 'safetensors', f.facts -> '$.safetensors', 'gguf', f.facts -> '$.gguf')
+          from repo_index i join tree_facts f on f.repo_id = i.repo_id and f.tree = i.tree and f.version = ${FACTS_VERSION}
+          where i.repo_id = c.repo_id) as former
       from refs m join commits c on c.repo_id = m.repo_id and c.id = m.target where m.repo_id = ${repo.id} and m.name = ${MAIN}`,
   );
   if (row === undefined || row.tree === null) return;
   const snapshot = { repo, tree: row.tree };
-  const facts = row.facts ?? (await readFacts(platform, snapshot));
+  const facts = row.facts ?? (await readFacts(platform, snapshot, row.former));
   // Commit point. Before it there is nothing; two that race end at the newest head, because the guard lets no other one in.
   await commitBatch(
     db,
     [repoExists(repo), isMainTree(snapshot)],
-    [...(row.facts === null ? [factsRow(snapshot, facts)] : []), ...indexRows(snapshot, facts)],
+    [...indexRows(snapshot, facts), ...(row.facts === null ? factsRows(snapshot, facts) : [])],
   );
 }
 

@@ -51,7 +51,6 @@ export const identity = new Hono<AppEnv>()
   // Answers JSON even when the card is wrong: the client parses it before it looks at the status.
   .post("/api/validate-yaml", async (c) => {
     const { content, repoType } = await jsonBody(c, CardBody);
-
     const { errors, warnings } = checkCard(repoType === "dataset" ? "dataset" : "model", content);
     const told = (problems: readonly CardProblem[], kind: string) =>
       problems.map(({ message }) => ({ message: `${kind}: ${message}` }));

@@ -1,9 +1,11 @@
 // What the hub tells of a repository by itself: from card, configuration and headers of weights, at every revision, to whoever may see it.
+import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it, test } from "vitest";
 import * as z from "zod";
 import { administrator, anonymous, type Client, fileLine, lfsLine, uploadLfs, user } from "../../kit/actors";
 import { gguf, LLAMA } from "../../kit/gguf";
 import { safetensors } from "../../kit/jobs";
+import { countRoundTrips } from "../../kit/round-trips";
 
 let admin: Client;
 let ada: Client;
@@ -290,6 +292,31 @@ it("each revision tells of its own files", async () => {
   await ada.commit("ada/it", [fileLine("tf_model.h5", "x")], { branch: "old" });
   expect((await info("models/ada/it/revision/old")).tags).toEqual(["tf", "license:mit", "region:us"]);
   expect((await info("models/ada/it")).tags).toEqual(["translation", "license:gpl-3.0", "region:us"]);
+});
+
+it("weights that stay are not read again, and are told as before", async () => {
+  await publish("it", { "model.safetensors": safetensors({ w: [1, 2] }), "a.gguf": gguf(LLAMA) });
+  const { safetensors: before, gguf: said } = await info("models/ada/it");
+  const { r2 } = await countRoundTrips(() => push("it", { "README.md": card("license: mit") }));
+  // The card, as it is checked and as it is read for the facts.
+  expect(r2).toBe(2);
+  expect(await info("models/ada/it")).toMatchObject({ cardData: { license: "mit" }, safetensors: before, gguf: said });
+  await push("it", { "model.safetensors": safetensors({ w: [1, 2, 3] }) });
+  expect(await info("models/ada/it")).toMatchObject({ safetensors: { total: 3 }, gguf: said });
+});
+
+it("the facts of a repository's many revisions do not pile up", async () => {
+  await publish("it", {});
+  const { sha: first } = await info("models/ada/it");
+  // As reading many commits leaves them.
+  await env.DB.exec(
+    "with recursive n (i) as (select 1 union all select i + 1 from n where i < 70) insert into tree_facts (repo_id, tree, version, facts) select r.id, 'tree ' || i, 1, '{}' from repos r, n",
+  );
+  await push("it", { "README.md": card("license: mit") });
+  const kept = await env.DB.prepare("select count(*) as n from tree_facts").first<number>("n");
+  expect(kept).toBe(51);
+  expect((await info("models/ada/it")).tags).toEqual(["license:mit", "region:us"]);
+  expect((await info(`models/ada/it/revision/${first}`)).tags).toEqual(["region:us"]);
 });
 
 describe("a broken card", () => {
