@@ -19,6 +19,8 @@ try {
     bundle: true,
     format: "esm",
     platform: "node",
+    // Packages written for CommonJS ask for Node's own modules by `require`.
+    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
     // The document needs no codec to run.
     loader: { ".wasm": "empty" },
     outfile: bundle,

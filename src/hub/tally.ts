@@ -1,6 +1,7 @@
 // What lists are sorted by: uses and likes are counted as they come, and summed up again in the background as days pass.
 import { type SQL, sql } from "drizzle-orm";
-import { asJson, commitBatch } from "../db/client";
+import * as z from "zod";
+import { asJson, commitBatch, queryEach } from "../db/client";
 import type { Db, Platform, RepoUse } from "../platform/platform";
 
 const DAY_MS = 86_400_000;
@@ -62,4 +63,19 @@ export async function tallyStep({ db, now }: Platform): Promise<boolean> {
   const forgotten = await db.run(sql`delete from download_clients
     where rowid in (select rowid from download_clients where day < ${today - 1} limit ${FORGOTTEN_AT_ONCE})`);
   return tallied.meta.changes >= TALLIED_AT_ONCE || forgotten.meta.changes >= FORGOTTEN_AT_ONCE;
+}
+
+const SumsRow = z.object({ downloads: z.number(), downloads_all_time: z.number() });
+const DayRow = z.object({ day: z.number(), fetches: z.number(), looks: z.number(), ci: z.number() });
+
+/** The uses of the last days, newest first, and the sums that are shown. One round trip. */
+export async function readUsage({ db, now }: Platform, repoId: string, days: number) {
+  const [sums, rows] = await queryEach(db, z.looseObject({}), [
+    sql`select downloads, downloads_all_time from repos where id = ${repoId}`,
+    sql`select day, fetches, looks, ci from download_days where repo_id = ${repoId} and day > ${dayOf(now()) - days} order by day desc`,
+  ]);
+  const { downloads, downloads_all_time: downloadsAllTime } = SumsRow.parse(
+    sums?.[0] ?? { downloads: 0, downloads_all_time: 0 },
+  );
+  return { downloads, downloadsAllTime, days: z.array(DayRow).parse(rows ?? []) };
 }

@@ -8,6 +8,7 @@ import { jobs } from "./jobs";
 import { models } from "./models";
 import { boundedBody, newRouter } from "./router";
 import { storage } from "./storage";
+import { usage } from "./usage";
 
 export const v1 = newRouter();
 
@@ -19,6 +20,7 @@ v1.route("/", models);
 v1.route("/", audit);
 v1.route("/", storage);
 v1.route("/", collection);
+v1.route("/", usage);
 
 /** What the document says of the API as a whole. */
 export const document = {
@@ -27,7 +29,7 @@ export const document = {
     title: "OWM Hub",
     version: "1",
     description:
-      "Jobs, evaluations, lineage, identities, the audit trail and the storage of the hub. Repositories and files are reached by the Hugging Face Hub protocol. " +
+      "Jobs, evaluations, lineage, usage, identities, the audit trail and the storage of the hub. Repositories and files are reached by the Hugging Face Hub protocol. " +
       "Authenticate with `Authorization: Bearer hf_…`.",
     license: { name: "Apache-2.0", identifier: "Apache-2.0" },
   },

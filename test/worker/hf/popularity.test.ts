@@ -129,6 +129,15 @@ describe("downloads", () => {
     expect(await daysOf()).toEqual({ fetches: 4, looks: 1, ci: 1 });
     await tally();
     expect(await countsOf()).toMatchObject({ downloads: 4, downloads_all_time: 4, trending: 4 });
+    const date = new Date().toISOString().slice(0, 10);
+    expect((await anonymous.get(`/api/v1/models/${REPO}/usage`)).body).toEqual({
+      downloads: 4,
+      downloads_all_time: 4,
+      days: [{ date, downloads: 4, looks: 1, ci: 1 }],
+    });
+    expect((await anonymous.get("/api/v1/models/ada/secret/usage")).status).toBe(404);
+    const shown = await anonymous.get(`/api/models/${REPO}?expand=downloads,downloadsAllTime,trendingScore`);
+    expect(shown.body).toMatchObject({ downloads: 4, downloadsAllTime: 4, trendingScore: 4 });
     await tally(8);
     expect(await countsOf()).toMatchObject({ downloads: 4, downloads_all_time: 4, trending: 0 });
     await tally(40);
