@@ -23,6 +23,7 @@ import { trees } from "./tree";
 import { unserved } from "./unserved";
 import { writes } from "./upload";
 import { webhooks } from "./webhooks";
+import { weights } from "./weights";
 import { xetTokens } from "./xet-tokens";
 
 const VERBS =
@@ -44,6 +45,7 @@ export const huggingFace = new Hono<AppEnv>()
   .route("/", oauth)
   .route("/", lfsFiles)
   .route("/", unserved)
+  .route("/", weights)
   .route("/", trees)
   .route("/", writes)
   .route("/", refRoutes)
