@@ -73,7 +73,7 @@ it("takes a model from its creation to its end", async () => {
     expanded: { id: repo, likes: 0 },
     card: expect.stringContaining("# A model"),
     "info of the old name": { id: `${name}/retyped`, gated: "auto" },
-    "no longer": expect.stringContaining("RepositoryNotFound"),
+    "no longer": expect.stringContaining("not found"),
   });
   const names = (files: unknown): string[] =>
     z
