@@ -13,18 +13,12 @@ beforeAll(async () => {
   owner = await newPerson("publisher");
 });
 
-const someone = (token?: string): Session => ({
-  version: "2.4.0",
-  ecosystem: true,
-  home: scratch("home"),
-  ...(token === undefined ? {} : { token }),
-});
+const publisher = (): Session => ({ version: "2.4.0", ecosystem: true, home: scratch("home"), token: owner.token });
 
 it("transformers publishes a model and a tokenizer, and uses them by name, branch and pull request", async () => {
   const repo = `${owner.name}/tiny`;
-  const session = someone(owner.token);
   const published = await pythonStep(
-    session,
+    publisher(),
     "ecosystem.py",
     "publish",
     { repo },
@@ -50,11 +44,11 @@ it("transformers publishes a model and a tokenizer, and uses them by name, branc
     pull_request: "refs/pr/1",
   });
   const used = await pythonStep(
-    { ...session, home: scratch("home") },
+    publisher(),
     "ecosystem.py",
     "use",
-    { repo, pull_request: published.pull_request },
-    z.looseObject({ no_such_branch: Failure }),
+    { repo, pull_request: published.pull_request, visitors_cache: scratch("visitor") },
+    z.looseObject({ no_such_branch: Failure, visitor: Failure }),
   );
   expect(used).toMatchObject({
     same_as_made_here: true,
@@ -66,16 +60,14 @@ it("transformers publishes a model and a tokenizer, and uses them by name, branc
     generated: 1,
   });
   expect(used.no_such_branch.message).toContain("nowhere is not a valid git identifier");
-  const told = await pythonStep(someone(), "ecosystem.py", "refused", { repo }, Failure);
-  expect(told.kinds).toContain("OSError");
-  expect(told.message).toContain("is not a local folder and is not a valid model identifier");
+  expect(used.visitor.kinds).toContain("OSError");
+  expect(used.visitor.message).toContain("is not a local folder and is not a valid model identifier");
 });
 
 it("datasets loads files of a repository by configuration, split and revision, and publishes its own", async () => {
   const repos = { files: `${owner.name}/rows`, pushed: `${owner.name}/pushed` };
-  const session = someone(owner.token);
   const shared = await pythonStep(
-    session,
+    publisher(),
     "ecosystem.py",
     "share",
     { ...repos, folder: scratch("rows") },
@@ -88,7 +80,7 @@ it("datasets loads files of a repository by configuration, split and revision, a
     "data/train-00000-of-00001.parquet",
     "small/train-00000-of-00001.parquet",
   ]);
-  const loaded = await pythonStep({ ...session, home: scratch("home") }, "ecosystem.py", "load", repos, z.unknown());
+  const loaded = await pythonStep(publisher(), "ecosystem.py", "load", repos, z.unknown());
   expect(loaded).toEqual({
     lines: true,
     now: 1,

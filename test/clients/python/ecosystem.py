@@ -78,12 +78,8 @@ def use(_: HfApi, args: Arguments) -> object:
         "config": AutoConfig.from_pretrained(repo).model_type,
         "generated": len(generate("open weights", max_new_tokens=2, do_sample=False)),
         "no_such_branch": failure(lambda: AutoModel.from_pretrained(repo, revision="nowhere")),
+        "visitor": failure(lambda: AutoModel.from_pretrained(repo, token=False, cache_dir=args["visitors_cache"])),
     }
-
-
-def refused(_: HfApi, args: Arguments) -> object:
-    """What a visitor is told of a private model."""
-    return failure(lambda: AutoModel.from_pretrained(args["repo"]))
 
 
 ROWS = [{"text": f"row {i}", "label": i % 2} for i in range(20)]
@@ -134,4 +130,4 @@ def load(_: HfApi, args: Arguments) -> object:
     }
 
 
-run({"publish": publish, "use": use, "refused": refused, "share": share, "load": load})
+run({"publish": publish, "use": use, "share": share, "load": load})
