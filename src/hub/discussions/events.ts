@@ -65,6 +65,7 @@ const MAX_EVENTS = 1000;
 const MAX_CHARACTERS = 2_000_000;
 /** More commits than these of one push are read in the history. */
 const MAX_PUSHED = 50;
+const MAX_SUBJECT = 500;
 
 export type Place = { readonly repo: Repository; readonly number: number };
 
@@ -102,6 +103,10 @@ export function pullNumberOf(ref: RefName): number | null {
   return digits === undefined ? null : Number(digits);
 }
 
+/** The first line of a message, as much of it as is kept. */
+export const firstLine = (message: string, most: number): string =>
+  (message.split("\n", 1)[0] ?? "").trim().slice(0, most).toWellFormed();
+
 export type PushedCommit = { readonly oid: GitId; readonly subject: string };
 
 /**
@@ -119,7 +124,7 @@ export function pushToPull(
   const { actor, platform } = caller;
   const rows = commits
     .slice(-MAX_PUSHED)
-    .map(({ oid, subject }) => [newEventId(), { oid, subject: subject.split("\n", 1)[0] }]);
+    .map(({ oid, subject }) => [newEventId(), { oid, subject: firstLine(subject, MAX_SUBJECT) }]);
   return {
     guards: [
       {

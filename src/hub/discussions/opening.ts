@@ -11,7 +11,7 @@ import { authorOf, type CommitRequest, prepareCommit } from "../commits";
 import { authorizeProposal } from "../push-rights";
 import { createRefStatements } from "../refs";
 import { MAIN, type Repository, type Snapshot, targetOf } from "../repositories";
-import { newComment, newEvent, pullRef, type Status, trailStatement } from "./events";
+import { firstLine, newComment, newEvent, pullRef, type Status, trailStatement } from "./events";
 
 export type NewDiscussion = { readonly title: string; readonly description: string };
 
@@ -57,8 +57,8 @@ export async function proposeCommit(
   authorizeProposal(caller, repo);
   await refuseBrokenCard(caller.platform, repo.type, request.changes);
   const author = authorOf(caller);
-  const [line = ""] = request.summary.split("\n", 1);
-  const wanted = { title: line.slice(0, MAX_TITLE), description: request.description ?? "" };
+  const title = firstLine(request.summary, MAX_TITLE) || "Without a title";
+  const wanted = { title, description: request.description ?? "" };
   return numbered(caller, repo, async (number) => {
     const prepared = await prepareCommit(caller, repo, { ...request, ref: pullRef(number) }, author);
     if (prepared.parent === null) throw new HubError("revision_not_found", { revision: request.startFrom });

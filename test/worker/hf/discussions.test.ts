@@ -1,4 +1,5 @@
 // Discussions: numbering, what people write and change in them, who may, and that what is hidden stays hidden.
+import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, it } from "vitest";
 import * as z from "zod";
 import { administrator, anonymous, type Client, fileLine, user } from "../../kit/actors";
@@ -213,6 +214,33 @@ describe("a discussion", () => {
     expect(await details(number)).toMatchObject({ title: "a better question", status: "open" });
   });
 
+  it("is full at some point, and can be closed all the same", async () => {
+    await env.DB.prepare(
+      `insert into discussion_events (id, repo_id, number, type, author_id, created_at, data)
+        select e.id || s.key, e.repo_id, e.number, e.type, e.author_id, e.created_at, e.data
+          from discussion_events e, json_each(?) s where e.number = ?`,
+    )
+      .bind(JSON.stringify(new Array(1000).fill(0)), number)
+      .run();
+    const { events } = await details(number);
+    expect(events).toHaveLength(1001);
+    expect((await eve.post(`${AT}/${number}/comment`, { comment: "one more" })).status).toBe(409);
+    const edit = `${AT}/${number}/comment/${events[0]?.id}/edit`;
+    expect((await bob.post(edit, { content: "longer" })).status).toBe(409);
+    expect((await bob.post(`${AT}/${number}/status`, { status: "closed", comment: "why" })).status).toBe(409);
+    expect((await bob.post(`${AT}/${number}/status`, { status: "closed" })).status).toBe(200);
+  });
+
+  it("stays when its author goes, who is named no more", async () => {
+    await env.DB.prepare("update accounts set deleted_at = 1 where name = 'bob'").run();
+    const { body } = await anonymous.get(`${AT}/${number}`);
+    expect(body).not.toHaveProperty("author");
+    expect(Details.parse(body).events[0]).not.toHaveProperty("author");
+    const page = await anonymous.get(AT);
+    expect(Page.parse(page.body).discussions).toHaveLength(1);
+    expect(page.text).not.toContain("bob");
+  });
+
   it("tells the trail what happened, without what was said", async () => {
     await say(eve, number, "words of eve");
     await ada.post(`${AT}/${number}/status`, { status: "closed" });
@@ -263,6 +291,19 @@ describe("what is private", () => {
 });
 
 describe("a pull request", () => {
+  it("is called what its first commit is, as far as that is a title", async () => {
+    const summary = `  ${"\u{1f600}".repeat(150)}  \nmore`;
+    for (const text of [summary, "\n\nnothing first", "x"]) {
+      const header = JSON.stringify({ key: "header", value: { summary: text, description: "" } });
+      const body = `${header}\n${JSON.stringify(fileLine(`${text.length}.txt`, "1"))}`;
+      expect((await bob.raw("POST", `/api/models/${REPO}/commit/main?create_pr=1`, { body })).status).toBe(200);
+    }
+    const titles = Page.parse((await anonymous.get(AT)).body).discussions.map((one) => one.title);
+    expect(titles).toEqual(["x", "Without a title", "\u{1f600}".repeat(100)]);
+    for (const number of [1, 2, 3]) expect((await ada.post(`${AT}/${number}/merge`)).status).toBe(200);
+    expect((await bob.post(AT, { title: `lone \ud800 half`, description: "\udfff" })).status).toBe(201);
+  });
+
   it("lists every commit that is pushed to it", async () => {
     const number = await open(bob, "a change", { pullRequest: true });
     await bob.commit(REPO, [fileLine("a.txt", "a\n")], { branch: `refs/pr/${number}`, summary: "first\n\nand why" });
