@@ -1,5 +1,6 @@
 // What no push gets in: content that no API commit could make, packs that are broken or bombs; and what races and crashes leave.
 import { env } from "cloudflare:workers";
+import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { ByteSource } from "../../../src/formats/git/byte-source";
 import { encodeLfsPointer } from "../../../src/formats/git/lfs-pointer";
@@ -244,6 +245,53 @@ describe("a broken pack", () => {
     const left = await env.DB.prepare("select distinct state from objects where key like 'spool/%'").all();
     expect(left.results).toEqual([{ state: "condemned" }]);
   });
+});
+
+it("whatever is wrong in whichever object, a push is answered in the protocol", { timeout: 60_000 }, async () => {
+  const { items, id, root } = fileCommit(
+    "a.txt",
+    encodeLfsPointer({ sha256: parseSha256("1".repeat(64), "oid"), size: 5 }),
+  );
+  const tag: Whole = {
+    type: "tag",
+    content: bytes(`object ${id}\ntype commit\ntag t\ntagger A <a@example.org> 1 +0000\n\nt\n`),
+  };
+  const upper = commit(idOf(root), [id, head]);
+  const whole = [upper, tag, ...items];
+  const damage = fc.record({
+    item: fc.nat(),
+    at: fc.nat(),
+    bytes: fc.uint8Array({ maxLength: 6 }),
+    cut: fc.nat({ max: 6 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(damage, { minLength: 1, maxLength: 3 }), async (damages) => {
+      const changed = whole.map((one) => one);
+      for (const { item, at, bytes: added, cut } of damages) {
+        const one = changed[item % whole.length] ?? upper;
+        const place = at % (one.content.length + 1);
+        const content = Buffer.concat([one.content.subarray(0, place), added, one.content.subarray(place + cut)]);
+        changed[item % whole.length] = { type: one.type, content };
+      }
+      const ids = changed.map(idOf);
+      const commands = [
+        [NO_ID, ids[0] ?? "", DEV],
+        [NO_ID, ids[1] ?? "", "refs/tags/t"],
+        [NO_ID, id, "refs/heads/old"],
+      ] as const;
+      const report = await push(ada, REPO, commands, changed);
+      expect([report.status, report.refs]).toEqual([
+        200,
+        {
+          [DEV]: expect.not.stringMatching(/^ok$/),
+          "refs/tags/t": expect.not.stringMatching(/^ok$/),
+          "refs/heads/old": expect.not.stringMatching(/^ok$/),
+        },
+      ]);
+    }),
+    { numRuns: 80 },
+  );
+  expect(await refsOf(ada, REPO)).toEqual({ [MAIN]: head });
 });
 
 describe("racing pushes", () => {
