@@ -103,6 +103,42 @@ describe("an answer from it", () => {
   });
 });
 
+describe("what is gated", () => {
+  const gate = (gated: string | false) => ada.send("PUT", `/api/models/${REPO}/settings`, { gated });
+
+  it("is refused at once when it was open and cached a moment ago, and told of as before", async () => {
+    const tree = `/api/models/${REPO}/tree/${sha}`;
+    for (const path of [weights, config, tree]) await settled(anonymous, path);
+    await gate("auto");
+    for (const path of [weights, config]) expect((await settled(anonymous, path)).status).toBe(401);
+    expect((await settled(anonymous, tree)).status).toBe(200);
+    expect((await settled(ada, weights)).headers.get("cache-control")).toMatch(/^private, /);
+  });
+
+  it("never gets into it", async () => {
+    await gate("manual");
+    const tree = `/api/models/${REPO}/tree/${sha}?recursive=true`;
+    const kept = await cachePuts(async () => {
+      for (const path of [weights, config, tree]) await settled(ada, path);
+    });
+    expect(kept).toEqual([]);
+  });
+});
+
+describe("what moved", () => {
+  it("is found by its new name at once, and no longer answered by the old one", async () => {
+    await settled(anonymous, weights);
+    await ada.post("/api/repos/move", { fromRepo: REPO, toRepo: "ada/numbers" });
+    const moved = await settled(anonymous, weights);
+    expect([moved.status, moved.headers.get("location")]).toEqual([307, weights.replace("digits", "numbers")]);
+    // Made again under the old name it is another repository, and cached as that.
+    await publish(false);
+    expect((await settled(anonymous, weights)).status).toBe(200);
+    await setPrivate(true);
+    expect((await settled(anonymous, weights)).status).toBe(401);
+  });
+});
+
 describe("what is not public", () => {
   it("is refused at once when it was public and cached a moment ago", async () => {
     const tree = `/api/models/${REPO}/tree/${sha}`;
