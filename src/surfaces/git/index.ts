@@ -1,6 +1,7 @@
 // Git over smart HTTP: which service answers where. Fetching is upload-pack, pushing is receive-pack.
 import { Hono } from "hono";
 import { HubError } from "../../errors";
+import { findMoved } from "../../hub/move";
 import { findRepo, type Repository } from "../../hub/repositories";
 import { parseRepoId, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
@@ -17,10 +18,21 @@ const ADVERTISEMENTS: Readonly<Record<string, Service>> = {
   "git-receive-pack": advertiseReceive,
 };
 
-/** git addresses may end in `.git`, which is no part of the name. */
-function repoOf(c: Ctx, type: RepoType): Promise<Repository> {
+/**
+ * git addresses may end in `.git`, which is no part of the name. git follows redirects only from its first request, and forgets one that it
+ * met after it signed in: then the service itself is asked by the former name of the repository, and answers.
+ */
+async function repoOf(c: Ctx, type: RepoType): Promise<Repository> {
   const name = (c.req.param("name") ?? "").replace(/\.git$/, "");
-  return findRepo(callerOf(c), parseRepoId(type, `${c.req.param("owner") ?? ""}/${name}`));
+  const id = parseRepoId(type, `${c.req.param("owner") ?? ""}/${name}`);
+  try {
+    return await findRepo(callerOf(c), id);
+  } catch (error) {
+    if (c.req.method !== "POST" || !(error instanceof HubError) || error.code !== "repo_not_found") throw error;
+    const moved = await findMoved(callerOf(c), id);
+    if (moved === null) throw error;
+    return moved;
+  }
 }
 
 export const git = new Hono<AppEnv>();
