@@ -321,6 +321,34 @@ describe("a delivery", () => {
     expect(messages[0]?.body).not.toContain("more of it");
   });
 
+  it("follows a pull request until it is merged", async () => {
+    await create("digits");
+    await make(ada);
+    const lines = [{ key: "header", value: { summary: "a proposal", description: "why" } }, fileLine("new.txt", "new")];
+    const body = lines.map((line) => JSON.stringify(line)).join("\n");
+    await bob.raw("POST", "/api/models/ada/digits/commit/main?create_pr=1", { body });
+    expect((await ada.post("/api/models/ada/digits/discussions/1/merge")).status).toBe(200);
+    await deliver();
+    const seen = payloads().map(({ event, updatedRefs, discussion }) => [
+      `${event.action} ${event.scope}`,
+      updatedRefs?.map(({ ref }) => ref) ?? discussion,
+    ]);
+    const merged = {
+      num: 1,
+      isPullRequest: true,
+      status: "merged",
+      changes: { base: "refs/heads/main", mergeCommitId: payloads()[0]?.repo.headSha },
+    };
+    expect(seen).toEqual(
+      expect.arrayContaining([
+        ["update repo.content", ["refs/pr/1"]],
+        ["create discussion", expect.objectContaining({ num: 1, isPullRequest: true })],
+        ["update repo.content", ["refs/heads/main"]],
+        ["update discussion", expect.objectContaining(merged)],
+      ]),
+    );
+  });
+
   it("that fails is repeated under the same id, later and later, before anything newer", async () => {
     const id = await make(bob);
     await create("one");
