@@ -27,6 +27,7 @@ export type Card = {
 export type CardText = { readonly card: Card } | { readonly problems: readonly CardProblem[] };
 
 class TooMuch extends Error {}
+const TOO_LARGE = "The YAML holds too much, its aliases filled in: write less, and without them";
 
 /** What the front matter of a README says; an empty card where there is none. */
 export function parseCard(readme: string): CardText {
@@ -59,7 +60,8 @@ export function parseYaml(yaml: string, firstLine = 1): YamlText {
   try {
     const [document, second] = new Composer({
       schema: "core",
-      uniqueKeys: true,
+      // The library compares each key with each other one.
+      uniqueKeys: false,
       merge: false,
       prettyErrors: false,
       logLevel: "error",
@@ -68,6 +70,8 @@ export function parseYaml(yaml: string, firstLine = 1): YamlText {
     if (second !== undefined) return problemAt(lineAt(second.range[0]), "A second YAML document begins here: keep one");
     if (document.errors.length > 0)
       return { problems: document.errors.map(({ message, pos }) => ({ line: lineAt(pos[0]), message })) };
+    const repeated = repeatedKey(document.contents);
+    if (repeated !== null) return problemAt(lineAt(repeated), "Map keys must be unique: this one comes twice");
     const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
     measure(value, { values: 0, characters: 0 }, 0);
     return { value, lineOf: (path) => lineAt(offsetOf(document, path)) };
@@ -82,12 +86,14 @@ export function parseYaml(yaml: string, firstLine = 1): YamlText {
 
 const problemAt = (line: number, message: string) => ({ problems: [{ line, message }] });
 
-/** Nesting is bounded on the tokens, which are parsed without recursion: what is composed of them is not. */
+/** Nesting and number are bounded on the tokens, which are parsed without recursion: what is composed of them is not. */
 function* withinDepth(tokens: Iterable<CST.Token>, lineAt: (offset: number) => number): Generator<CST.Token> {
+  let values = 0;
   for (const token of tokens) {
     const open: { token: CST.Token; depth: number }[] = [{ token, depth: 0 }];
     for (let next = open.pop(); next !== undefined; next = open.pop()) {
       const { depth } = next;
+      if (++values > MAX_VALUES) throw new TooMuch(TOO_LARGE);
       if (depth > MAX_DEPTH)
         throw new TooMuch(
           `The YAML is nested more than ${MAX_DEPTH} deep at line ${lineAt(next.token.offset)}: write it flatter`,
@@ -104,12 +110,31 @@ function childrenOf(token: CST.Token): CST.Token[] {
   return token.items.flatMap(({ key, value }) => [key, value].filter((one) => one !== null && one !== undefined));
 }
 
+/** Where a key stands that its mapping has already; the nesting is bounded. */
+function repeatedKey(node: unknown): number | null {
+  if (isMap(node)) {
+    const seen = new Set<string>();
+    for (const { key, value } of node.items) {
+      const name = isScalar(key) ? String(key.value) : null;
+      if (name !== null && seen.has(name)) return isNode(key) ? (key.range?.[0] ?? 0) : 0;
+      if (name !== null) seen.add(name);
+      const below = repeatedKey(key) ?? repeatedKey(value);
+      if (below !== null) return below;
+    }
+  } else if (isSeq(node)) {
+    for (const item of node.items) {
+      const below = repeatedKey(isPair(item) ? item.value : item);
+      if (below !== null) return below;
+    }
+  }
+  return null;
+}
+
 /** @throws TooMuch when aliases make more of it than a card can be, or a name is one that JavaScript objects treat specially */
 function measure(value: unknown, sum: { values: number; characters: number }, depth: number): void {
   sum.values++;
   if (typeof value === "string") sum.characters += value.length;
-  if (sum.values > MAX_VALUES || sum.characters > MAX_CHARACTERS || depth > MAX_DEPTH)
-    throw new TooMuch("The YAML grows too large when its aliases are filled in: write it without them");
+  if (sum.values > MAX_VALUES || sum.characters > MAX_CHARACTERS || depth > MAX_DEPTH) throw new TooMuch(TOO_LARGE);
   if (typeof value !== "object" || value === null) return;
   for (const [key, inner] of Object.entries(value)) {
     if (key === "__proto__") throw new TooMuch("The YAML has a key __proto__: rename it");

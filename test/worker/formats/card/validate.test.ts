@@ -109,6 +109,13 @@ describe("YAML that can't be read is an error with its line:", () => {
     ["brackets that nest without end", card(`tags: ${nested("[", 50_000)}`), 2, /nested more than 32 deep/],
     ["lists that nest without end", card(nested("- ", 5000)), 2, /nested more than 32 deep/],
     ["aliases that multiply", card(...bomb), 2, /alias/],
+    ["values without end", card(`a: [${"x,".repeat(250_000)}]`), 2, /holds too much/],
+    [
+      "keys that come twice among many",
+      card(...Array.from({ length: 20_000 }, (_, i) => `k${i % 19_999}: v`)),
+      20_001,
+      /unique/,
+    ],
     ["an alias of itself", card("a: &a [*a]"), 2, /./],
     ["an alias of nothing", card("a: *b"), 2, /./],
     ["a name that objects treat specially", card("__proto__: {tags: [a]}"), 2, /__proto__/],
