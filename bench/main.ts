@@ -1,8 +1,9 @@
-// `npm run bench -- [download|upload|requests|api|round-trips|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
+// `npm run bench -- [download|upload|requests|api|round-trips|git|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
 import { parseArgs } from "node:util";
 import { CliError, printError } from "../cli/cli-error.mjs";
 import { benchApi } from "./api.ts";
 import { benchDownload } from "./download.ts";
+import { benchGit } from "./git.ts";
 import { printMachine } from "./kit/report.ts";
 import { onStage } from "./kit/stage.ts";
 import { benchMerge } from "./merge.ts";
@@ -15,7 +16,7 @@ import { benchXetCpu } from "./xet-cpu.ts";
 import { benchXetMemory } from "./xet-memory.ts";
 
 const USAGE =
-  "npm run bench -- [download|upload|requests|api|round-trips|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]";
+  "npm run bench -- [download|upload|requests|api|round-trips|git|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]";
 const MAX_ROUNDS = 50;
 
 const benches = new Map([
@@ -24,6 +25,7 @@ const benches = new Map([
   ["requests", benchRequests],
   ["api", benchApi],
   ["round-trips", benchRoundTrips],
+  ["git", benchGit],
   ["merge", benchMerge],
   ["xet", benchXet],
   ["xet-bytes", benchXetBytes],
