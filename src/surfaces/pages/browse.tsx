@@ -133,6 +133,9 @@ function Select({ name, label, value, options, any = false }: SelectProps) {
   );
 }
 
+const counted = (count: number, what: string): string =>
+  `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
+
 type Row = { readonly repo: Repository } & Partial<Pick<Listed, "facts" | "likes" | "downloads">>;
 
 export function RepoRows({ repos }: { readonly repos: readonly Row[] }) {
@@ -144,11 +147,13 @@ export function RepoRows({ repos }: { readonly repos: readonly Row[] }) {
             {repo.owner}/{repo.name}
           </a>{" "}
           {repo.private ? <span class="badge on">Private</span> : null}{" "}
-          {[facts?.pipelineTag, facts?.license].map((one) => (one == null ? null : <span class="badge">{one}</span>))}
+          {[facts?.pipelineTag, facts?.license].map((one) =>
+            one == null ? null : [<span class="badge">{one}</span>, " "],
+          )}
           <div class="soft small">
             Changed <Time ms={repo.updatedAt} text={dateTime(repo.updatedAt)} />
-            {downloads > 0 ? ` · ${downloads.toLocaleString("en")} downloads in 30 days` : null}
-            {likes > 0 ? ` · ${likes.toLocaleString("en")} ${likes === 1 ? "like" : "likes"}` : null}
+            {downloads > 0 ? ` · ${counted(downloads, "download")} in 30 days` : null}
+            {likes > 0 ? ` · ${counted(likes, "like")}` : null}
           </div>
         </li>
       ))}
