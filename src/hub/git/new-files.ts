@@ -8,7 +8,7 @@ import type { UnpackedObject } from "../../formats/git/unpack";
 import type { GitId, Sha256 } from "../../ids";
 import { type Holding, STORED, storeBytes } from "../../store/contents";
 import { isBinary, MAX_REGULAR_BYTES } from "../attributes";
-import { type Linkable, linkable } from "../commits";
+import { type Linkable, linkable } from "../linking";
 import type { Repository } from "../repositories";
 import { type NewHistory, refuse, type WantedFile } from "./history";
 import type { KnownFile } from "./known-objects";

@@ -1,5 +1,5 @@
 // The commits of a revision, newest first.
-import { listCommits } from "../../hub/commits";
+import { listCommits } from "../../hub/history";
 import { readOverview } from "../../hub/overview";
 import { findSnapshot, repoName } from "../../hub/repositories";
 import type { RepoType } from "../../ids";
