@@ -85,7 +85,7 @@ describe("trees", () => {
     ["no NUL", utf8("100644 abcdefghijklmnopqrstuvwxyz"), "git.tree"],
     ["no space", utf8("100644"), "git.tree"],
     ["padded folder mode", raw(["040000", "a"]), "git.tree_mode"],
-    ["submodule", raw(["160000", "a"]), "git.tree_mode"],
+    ["submodule", raw(["160000", "a"]), "git.submodule"],
     ["endless mode", raw(["1".repeat(500), "a"]), "git.tree_mode"],
     ["out of order", raw(["100644", "b"], ["100644", "a"]), "git.tree_order"],
     ["folder out of order", raw(["40000", "a"], ["100644", "a.b"]), "git.tree_order"],
