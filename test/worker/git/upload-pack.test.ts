@@ -1,10 +1,13 @@
 // Fetching as git speaks it over HTTP: who may, what is advertised, what a pack holds, and what is answered to nonsense.
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import * as z from "zod";
 import { administrator, anonymous, Client, fileLine, lfsLine, uploadLfs, user } from "../../kit/actors";
 import { command, gitAnswer, pkts, type Unpacked, unpack, uploadPack } from "../../kit/git-protocol";
+
+// Each test makes its repositories by a dozen requests, on machines that may be busy.
+vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
 
 const REPO = "ada/digits";
 const SECRET = "ada/secret";
