@@ -1,4 +1,4 @@
-// `npm run bench -- [download|upload|requests|api|round-trips|git|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
+// `npm run bench -- [download|upload|requests|start|api|round-trips|git|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]`: starts what is compared, measures, prints, cleans up.
 import { parseArgs } from "node:util";
 import { CliError, printError } from "../cli/cli-error.mjs";
 import { benchApi } from "./api.ts";
@@ -9,6 +9,7 @@ import { onStage } from "./kit/stage.ts";
 import { benchMerge } from "./merge.ts";
 import { benchRequests } from "./requests.ts";
 import { benchRoundTrips } from "./round-trips.ts";
+import { benchStart } from "./start.ts";
 import { benchUpload } from "./upload.ts";
 import { benchXet } from "./xet.ts";
 import { benchXetBytes } from "./xet-bytes.ts";
@@ -16,13 +17,14 @@ import { benchXetCpu } from "./xet-cpu.ts";
 import { benchXetMemory } from "./xet-memory.ts";
 
 const USAGE =
-  "npm run bench -- [download|upload|requests|api|round-trips|git|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]";
+  "npm run bench -- [download|upload|requests|start|api|round-trips|git|merge|xet|xet-bytes|xet-cpu|xet-memory …] [--rounds N] [--quick]";
 const MAX_ROUNDS = 50;
 
 const benches = new Map([
   ["download", benchDownload],
   ["upload", benchUpload],
   ["requests", benchRequests],
+  ["start", benchStart],
   ["api", benchApi],
   ["round-trips", benchRoundTrips],
   ["git", benchGit],

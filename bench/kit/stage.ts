@@ -35,7 +35,8 @@ async function answers(url: string): Promise<void> {
   }
 }
 
-async function startBare(folder: string, port: number): Promise<ServiceProcess> {
+/** A fresh Worker that does nothing, once it answers. */
+export async function startBare(folder: string, port: number): Promise<ServiceProcess> {
   const bare = await ServiceProcess.start({
     name: "bare",
     program: process.execPath,
