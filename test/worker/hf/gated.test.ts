@@ -107,6 +107,15 @@ describe("the bytes of a gated repository", () => {
           headers: { "git-protocol": "version=2" },
         }),
     ],
+    [
+      "git's packs",
+      200,
+      (client) =>
+        client.raw("POST", `/${REPO}.git/git-upload-pack`, {
+          headers: { "git-protocol": "version=2", "content-type": "application/x-git-upload-pack-request" },
+          body: "0014command=ls-refs\n0000",
+        }),
+    ],
     ["the page of a file", 200, (client) => client.raw("GET", `/${REPO}/blob/main/config.json`)],
   ];
 
@@ -136,7 +145,8 @@ describe("the bytes of a gated repository", () => {
         const answer = await take(who(name), name);
         await answer.arrayBuffer();
         expect([way, name, answer.status]).toEqual([way, name, name === "anonymous" ? 401 : 403]);
-        if (["git", "the page of a file", "a reconstruction with a token of before"].includes(way)) continue;
+        if (["git", "git's packs", "the page of a file", "a reconstruction with a token of before"].includes(way))
+          continue;
         expect([way, name, answer.headers.get("x-error-code")]).toEqual([way, name, "GatedRepo"]);
         expect(answer.headers.get("x-error-message")).toContain(`/${REPO}/ask-access`);
       }
