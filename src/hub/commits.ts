@@ -136,7 +136,7 @@ export async function prepareCommit(
       ...treeStatements(repo.id, rows),
       ...linkContents(repo.id, files, now),
       ...commitRows(db, repo, made, request.ref, now),
-      movedEvent(caller, repo, { ref: request.ref, oldSha: head.target, newSha: id }),
+      refMovedEvent(caller, repo, { ref: request.ref, oldSha: head.target, newSha: id }),
       ...push.statements,
     ],
   };
@@ -158,10 +158,12 @@ export const filesStored = (files: readonly LinkedFile[]): Guard => ({
       else exists (select 1 from xet_files where id = j.value ->> 1 and state = 'registered') end)`,
   otherwise: () => new HubError("content_damaged"),
 });
-const movedEvent = (
+
+/** In the batch that moves a ref; null is no commit. */
+export const refMovedEvent = (
   { platform, actor }: Caller,
   repo: Repository,
-  data: { readonly ref: RefName; readonly oldSha: GitId | null; readonly newSha: GitId },
+  data: { readonly ref: RefName; readonly oldSha: GitId | null; readonly newSha: GitId | null },
 ): Statement =>
   eventStatement(
     platform.db,
@@ -189,7 +191,7 @@ export function mergedCommit(
     statements: [
       ...treeStatements(repo.id, given.rows),
       ...commitRows(db, repo, made, ref, now),
-      movedEvent(caller, repo, { ref, oldSha: given.parents[0], newSha: id }),
+      refMovedEvent(caller, repo, { ref, oldSha: given.parents[0], newSha: id }),
     ],
   };
 }

@@ -4,10 +4,9 @@ import { authorize, type Caller } from "../access/caller";
 import { asJson, commitBatch, type Guard, type Statement } from "../db/client";
 import { refs } from "../db/schema";
 import { HubError } from "../errors";
-import { allowedEvent, eventStatement } from "../events/trail";
 import type { GitId, RefName } from "../ids";
 import type { Db } from "../platform/platform";
-import { commitExists, initialCommit } from "./commits";
+import { commitExists, initialCommit, refMovedEvent } from "./commits";
 import { MAIN, type Repository, targetOf } from "./repositories";
 
 export const listRefs = (db: Db, repoId: string) =>
@@ -86,7 +85,7 @@ function moveStatements(
   from: GitId | null,
   to: GitId | null,
 ): { guards: Guard[]; statements: Statement[] } {
-  const { platform, actor } = caller;
+  const { platform } = caller;
   const { db } = platform;
   const unmoved = {
     holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${from}`,
@@ -96,12 +95,6 @@ function moveStatements(
     holds: standsAlone(repo, name),
     otherwise: () => new HubError("invalid_ref", { kind: "new ref beside those that are there", name }),
   };
-  const event = allowedEvent(platform, actor, {
-    ...targetOf(repo),
-    type: "ref.moved",
-    action: "repo.write",
-    data: { ref: name, oldSha: from, newSha: to },
-  });
   return {
     guards: from === null && to !== null ? [unmoved, alone] : [unmoved],
     statements: [
@@ -114,7 +107,7 @@ function moveStatements(
               target: [refs.repoId, refs.name],
               set: { target: to, tagObject: null, updatedAt: platform.now() },
             }),
-      eventStatement(db, event),
+      refMovedEvent(caller, repo, { ref: name, oldSha: from, newSha: to }),
     ],
   };
 }

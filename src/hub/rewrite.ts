@@ -4,18 +4,18 @@ import * as z from "zod";
 import type { Caller } from "../access/caller";
 import { asJson, commitBatch, type Guard, queryRows, type Statement } from "../db/client";
 import { HubError } from "../errors";
-import { allowedEvent, eventStatement } from "../events/trail";
 import { commitId, decodeCommit, type GitCommit, gitPerson } from "../formats/git/commit";
 import { objectId } from "../formats/git/objects";
 import { treeId } from "../formats/git/tree";
 import { encodeUtf8 } from "../formats/text";
-import { type GitId, parseRefName, parseSha256, type RefName, type Sha256 } from "../ids";
+import { type GitId, parseRefName, type RefName, type Sha256 } from "../ids";
 import type { Db } from "../platform/platform";
 import { condemnObjects } from "../store/objects";
-import { treeStatements } from "./commits";
+import { refMovedEvent, treeStatements } from "./commits";
 import { commitStatements, tagStatements } from "./git/publish";
-import { gitIdColumn, type Repository, targetOf } from "./repositories";
-import { type FileEntry, ModeColumn, type TreeRow } from "./tree-edit";
+import { gitIdColumn, type Repository } from "./repositories";
+import type { TreeRow } from "./tree-edit";
+import { NodeRow, nodeOf } from "./trees";
 
 /** What a rewriting may hold in memory, and one batch may write. */
 const MAX_TREE_ROWS = 60_000;
@@ -69,19 +69,6 @@ const RefRow = z.object({
 const TagRow = z.object({ id: gitIdColumn, target: gitIdColumn, content: z.string() });
 const Parents = z.string().transform((text) => z.array(gitIdColumn).parse(JSON.parse(text)));
 const CommitRow = z.object({ id: gitIdColumn, tree: gitIdColumn, parents: Parents });
-const EntryRow = z.object({
-  tree: gitIdColumn,
-  name: z.string(),
-  kind: z.enum(["file", "directory"]),
-  id: gitIdColumn,
-  sha256: z
-    .string()
-    .transform((text) => parseSha256(text, "sha256"))
-    .nullable(),
-  size: z.number(),
-  lfs: z.number(),
-  mode: ModeColumn,
-});
 
 async function bounded<T>(rows: Promise<T[]>, most: number, what: string): Promise<T[]> {
   const found = await rows;
@@ -114,7 +101,7 @@ async function readHistory(db: Db, { id: repoId }: Repository, digests: readonly
     bounded(
       queryRows(
         db,
-        EntryRow,
+        NodeRow,
         sql`with recursive hit (tree) as (
             select tree from tree_entries where repo_id = ${repoId} and lfs and sha256 in (select value from json_each(${asJson(digests)}))
             union
@@ -130,14 +117,11 @@ async function readHistory(db: Db, { id: repoId }: Repository, digests: readonly
     refs: refs.map(({ name, target, tag_object: tagObject }) => ({ name, target, tagObject })),
     tags: new Map(tags.map(({ id, ...tag }) => [id, tag])),
     commits: new Map(commits.map(({ id, ...commit }) => [id, commit])),
-    trees: Map.groupBy(rows.map(treeRow), ({ tree }) => tree),
+    trees: Map.groupBy(
+      rows.map((row): TreeRow => ({ tree: row.tree, name: row.name, node: nodeOf(row) })),
+      ({ tree }) => tree,
+    ),
   };
-}
-
-function treeRow({ tree, name, kind, id, sha256, size, lfs, mode }: z.output<typeof EntryRow>): TreeRow {
-  if (kind === "directory" || sha256 === null) return { tree, name, node: { kind: "directory", id } };
-  const node: FileEntry = { kind: "file", id, sha256, size, lfs: lfs === 1, mode };
-  return { tree, name, node };
 }
 
 async function rewriting(
@@ -212,17 +196,7 @@ async function rewriting(
       condemnObjects(sql`select key from git_packs where repo_id = ${repo.id}`, now),
       sql`delete from git_packs where repo_id = ${repo.id}`,
       sql`update repos set updated_at = ${now} where id = ${repo.id}`,
-      ...moves.map(({ name, target, to }) =>
-        eventStatement(
-          db,
-          allowedEvent(platform, caller.actor, {
-            ...targetOf(repo),
-            type: "ref.moved",
-            action: "repo.write",
-            data: { ref: name, oldSha: target, newSha: to },
-          }),
-        ),
-      ),
+      ...moves.map(({ name, target, to }) => refMovedEvent(caller, repo, { ref: name, oldSha: target, newSha: to })),
     ],
   };
 }

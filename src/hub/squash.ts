@@ -4,13 +4,12 @@ import type { Caller } from "../access/caller";
 import { commitBatch } from "../db/client";
 import { commits, refs } from "../db/schema";
 import { HubError } from "../errors";
-import { allowedEvent, eventStatement } from "../events/trail";
 import { commitId } from "../formats/git/commit";
 import { type GitId, isCommitPrefix, parseRefName, type RefName, type Revision } from "../ids";
-import { authorOf, commitRows, gitCommit } from "./commits";
+import { authorOf, commitRows, gitCommit, refMovedEvent } from "./commits";
 import { pushToPull } from "./discussions/events";
 import { authorizePush } from "./push-rights";
-import { type Repository, targetOf } from "./repositories";
+import type { Repository } from "./repositories";
 
 /** Whoever pushes meanwhile is part of what is squashed; more rounds than this is a storm, which the client should feel. */
 const MAX_ROUNDS = 8;
@@ -44,15 +43,7 @@ export async function superSquash(
         ],
         [
           ...commitRows(db, repo, made, name, now),
-          eventStatement(
-            db,
-            allowedEvent(platform, caller.actor, {
-              ...targetOf(repo),
-              type: "ref.moved",
-              action: "repo.write",
-              data: { ref: name, oldSha: target, newSha: id },
-            }),
-          ),
+          refMovedEvent(caller, repo, { ref: name, oldSha: target, newSha: id }),
           ...push.statements,
         ],
       );

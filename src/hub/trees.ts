@@ -12,7 +12,8 @@ import type { LoadTrees } from "./tree-merge";
 /** What fits in memory beside everything else. */
 const MAX_ENTRIES = 100_000;
 
-const NodeRow = z.object({
+/** An entry of `tree_entries`. */
+export const NodeRow = z.object({
   tree: gitIdColumn,
   name: z.string(),
   kind: z.enum(["file", "directory"]),
@@ -26,7 +27,7 @@ const NodeRow = z.object({
   mode: ModeColumn,
 });
 
-function nodeOf({ kind, id, sha256, size, lfs, mode }: z.output<typeof NodeRow>): TreeNode {
+export function nodeOf({ kind, id, sha256, size, lfs, mode }: z.output<typeof NodeRow>): TreeNode {
   if (kind === "directory") return { kind, id };
   if (sha256 === null) throw new HubError("content_damaged");
   return { kind, id, sha256, size, lfs: lfs === 1, mode };

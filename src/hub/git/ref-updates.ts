@@ -4,13 +4,13 @@ import * as z from "zod";
 import type { Caller } from "../../access/caller";
 import { asJson, type Guard, queryRows, type Statement } from "../../db/client";
 import { HubError } from "../../errors";
-import { allowedEvent, eventStatement } from "../../events/trail";
 import type { RefCommand } from "../../formats/git/receive-pack-request";
 import { type GitId, parseRefName, type RefName } from "../../ids";
 import type { Db } from "../../platform/platform";
+import { refMovedEvent } from "../commits";
 import { authorizePush, pushTarget } from "../push-rights";
 import { refsAbove, standsAlone } from "../refs";
-import { gitIdColumn, MAIN, type Repository, targetOf } from "../repositories";
+import { gitIdColumn, MAIN, type Repository } from "../repositories";
 
 export type RefUpdate = RefCommand & {
   readonly ref: RefName;
@@ -137,8 +137,7 @@ export function updateGuards(repo: Repository, updates: readonly ResolvedUpdate[
 }
 
 export function updateStatements(caller: Caller, repo: Repository, updates: readonly ResolvedUpdate[]): Statement[] {
-  const { platform, actor } = caller;
-  const now = platform.now();
+  const now = caller.platform.now();
   const gone = updates.filter(({ commit }) => commit === null).map(({ ref }) => ref);
   const moved = updates.flatMap(({ ref, to, commit }) =>
     commit === null ? [] : [[ref, commit, to === commit ? null : to]],
@@ -150,15 +149,7 @@ export function updateStatements(caller: Caller, repo: Repository, updates: read
       on conflict do update set target = excluded.target, tag_object = excluded.tag_object, updated_at = excluded.updated_at`,
     sql`update repos set updated_at = ${now} where id = ${repo.id}`,
     ...updates.map(({ ref, oldCommit, commit }) =>
-      eventStatement(
-        platform.db,
-        allowedEvent(platform, actor, {
-          ...targetOf(repo),
-          type: "ref.moved",
-          action: "repo.write",
-          data: { ref, oldSha: oldCommit, newSha: commit },
-        }),
-      ),
+      refMovedEvent(caller, repo, { ref, oldSha: oldCommit, newSha: commit }),
     ),
   ];
 }
