@@ -32,14 +32,17 @@ export async function listCommits(
   const rows = await queryRows(
     db,
     HistoryRow,
-    sql`with recursive history (id) as materialized (
-        select ${from}
+    // The queue of the recursion is ordered by date, so a commit comes after one that names it, whatever their clocks said.
+    sql`with recursive history (id, at) as materialized (
+        select id, coalesce(committed_at, authored_at) from commits where repo_id = ${repoId} and id = ${from}
         union
-        select p.value from history h join commits c on c.repo_id = ${repoId} and c.id = h.id join json_each(c.parents) p)
+        select p.id, coalesce(p.committed_at, p.authored_at)
+          from history h cross join commits c on c.repo_id = ${repoId} and c.id = h.id
+          cross join json_each(c.parents) n cross join commits p on p.repo_id = ${repoId} and p.id = n.value
+        order by 2 desc)
       select t.total, l.* from (select count(*) as total from history) t left join (
         select c.id, c.author_name, c.authored_at, c.message
-          from history h join commits c on c.repo_id = ${repoId} and c.id = h.id
-          order by coalesce(c.committed_at, c.authored_at) desc, c.rowid desc limit ${page.limit} offset ${page.offset}) l on 1 = 1`,
+          from (select id from history limit ${page.limit} offset ${page.offset}) h cross join commits c on c.repo_id = ${repoId} and c.id = h.id) l on 1 = 1`,
   );
   const commits = rows.flatMap(({ id, author_name, authored_at, message }) =>
     id === null ? [] : [{ id, author: author_name ?? "", at: (authored_at ?? 0) * 1000, message: message ?? "" }],

@@ -91,6 +91,20 @@ describe("a push", () => {
     expect((await push(ada, REPO, [[now, idOf(next), MAIN]], [next])).refs).toEqual({ [MAIN]: "ok" });
   });
 
+  it("is listed from its head on, whatever its clocks said", async () => {
+    const { root, items } = { root: tree([["100644", "a", idOf(blob("a"))]]), items: [blob("a")] };
+    const chain: Whole[] = [];
+    for (const at of [1_700_000_300, 1_700_000_100, 1_700_000_200])
+      chain.push(
+        commit(idOf(root), chain.length === 0 ? [head] : [idOf(chain[chain.length - 1] ?? root)], `at ${at}\n`, at),
+      );
+    const tip = chain[2] ?? root;
+    await push(ada, REPO, [[head, idOf(tip), MAIN]], [...chain, root, ...items]);
+    const pages = ["?limit=2", "?limit=2&p=1"].map((page) => ada.get(`/api/models/${REPO}/commits/main${page}`));
+    const listed = (await Promise.all(pages)).flatMap(({ body }) => z.array(z.object({ id: z.string() })).parse(body));
+    expect(listed.map(({ id }) => id)).toEqual([...chain.map(idOf).reverse(), head]);
+  });
+
   it("is noted in the trail, and moves what a repository says of itself", async () => {
     const { items, id } = fileCommit("a.txt", "a", [head]);
     await push(ada, REPO, [[head, id, MAIN]], items);
