@@ -84,7 +84,13 @@ function* onBand(band: number, bytes: Uint8Array): Generator<Uint8Array> {
   }
 }
 
-const oneLine = (text: string): string => text.replace(/\s+/g, " ").slice(0, 900);
+/** What stands behind a ref in git's own table; the whole of it is among the messages. Characters. */
+const MAX_REASON = 300;
+
+function oneLine(text: string): string {
+  const line = text.replace(/\s+/g, " ");
+  return line.length > MAX_REASON ? `${line.slice(0, MAX_REASON - 1)}…` : line;
+}
 
 /** The answer in the form that the client understands; `messages` are for the person at it. */
 export function* encodeReport(

@@ -1,6 +1,7 @@
 // Commands to copy: one selection takes the whole of one.
 import type { RepoLink } from "../../hub/overview";
-import { resolveAddress } from "./address";
+import { isFullCommitId } from "../../ids";
+import { cardAddress, resolveAddress } from "./address";
 
 export function Snippet({ title, text }: { readonly title: string; readonly text: string }) {
   return (
@@ -30,6 +31,7 @@ const LIBRARIES = [
   ["hf", cliText],
   ["Python", pythonText],
   ["JavaScript", javaScriptText],
+  ["git", gitText],
   ["curl", curlText],
 ] as const;
 
@@ -77,6 +79,16 @@ function pythonText({ repo, revision, origin }: UseItProps): string {
 function javaScriptText({ repo, revision, origin, file }: UseItProps): string {
   const at = isMain(revision) ? "" : `\n  revision: ${quoted(revision)},`;
   return `import { downloadFile } from "@huggingface/hub";\n\nconst blob = await downloadFile({\n  repo: { type: ${quoted(repo.type)}, name: ${quoted(repo.name)} },\n  path: ${quoted(file)},${at}\n  hubUrl: ${quoted(origin)},\n});`;
+}
+
+function gitText({ repo, revision, origin }: UseItProps): string {
+  const clone = `git clone ${origin}${cardAddress(repo)}`;
+  if (isMain(revision)) return clone;
+  // A clone begins at a branch or tag, never at a commit.
+  const folder = repo.name.split("/")[1] ?? "";
+  return isFullCommitId(revision)
+    ? `${clone}\ngit -C ${folder} checkout ${revision}`
+    : `${clone} \\\n  --branch ${shellWord(revision)}`;
 }
 
 function curlText({ repo, revision, origin, file, needsToken }: UseItProps): string {

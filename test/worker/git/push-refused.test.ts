@@ -85,6 +85,13 @@ describe("content that no API commit could make", () => {
     return [commit(idOf(trees[0] ?? file)), ...trees];
   };
 
+  it("says what is wrong in one line of git's table, and all of it above", async () => {
+    const items = withFile(blob("---\nlicense: nonsense\n---\n"), "README.md");
+    const report = await push(ada, REPO, [[NO_ID, idOf(items[0] ?? blob("")), DEV]], items);
+    expect(report.refs[DEV]).toMatch(/^README\.md: its front matter is wrong: "license" must be one of .{9,260}…$/);
+    expect(report.messages).toContain("(line 2)");
+  });
+
   it("is refused with the path and the reason, and leaves nothing", { timeout: 60_000 }, async () => {
     const before = await rows();
     const sub = rawTree([["100644", ".git", x]]);

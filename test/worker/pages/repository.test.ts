@@ -48,6 +48,7 @@ describe("the card", () => {
       expect(page.text).toContain(`href="${href}"`);
     expect(page.text).toContain("<dt>Parameters</dt><dd>3</dd>");
     expect(page.text).toContain("HF_ENDPOINT=http://hub.test");
+    expect(page.text).toContain("git clone http://hub.test/ada/a");
     expect(page.text).toContain("There is no card yet");
   });
 
