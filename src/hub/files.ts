@@ -76,8 +76,9 @@ const walkTo = (snapshot: Snapshot, path: string): SQL => sql`
   down (depth, kind, id) as (
     select 0, 'directory', ${snapshot.tree}
     union all
-    select d.depth + 1, e.kind, e.id from down d join json_each(${asJson(path === "" ? [] : path.split("/"))}) s on s.key = d.depth
-      join tree_entries e on e.repo_id = ${snapshot.repo.id} and e.tree = d.id and e.name = s.value where d.kind = 'directory')`;
+    select d.depth + 1, e.kind, e.id from down d
+      cross join json_each(${asJson(path === "" ? [] : path.split("/"))}) s on s.key = d.depth
+      cross join tree_entries e on e.repo_id = ${snapshot.repo.id} and e.tree = d.id and e.name = s.value where d.kind = 'directory')`;
 
 /**
  * Entries below a directory in the order of their paths, from `after` (exclusive) on; directories come too. One query, whose work follows
@@ -92,25 +93,27 @@ export async function listTree(db: Db, snapshot: Snapshot, page: TreePage): Prom
   const children = (tree: SQL, path: SQL): SQL => sql`
     select ${path} || e.name, e.kind, e.id, e.sha256, e.size, e.lfs from tree_entries e
       where e.repo_id = ${repoId} and e.tree = ${tree}
-        and (${path} || e.name > ${after} or (e.kind = 'directory' and ${page.recursive ? 1 : 0} and ${path} || e.name || '0' > ${after}))`;
+        and (${path} || e.name > ${after} or (e.kind = 'directory' and ${path} || e.name || '0' > ${after}))`;
+  const below = (): SQL => sql`
+    ${children(sql`(select id from base)`, sql`${prefix}`)}
+    union all
+    select l.path || '/' || e.name, e.kind, e.id, e.sha256, e.size, e.lfs
+      from listed l join tree_entries e on e.repo_id = ${repoId} and e.tree = l.id
+      where l.kind = 'directory'
+        and (l.path || '/' || e.name > ${after} or (e.kind = 'directory' and l.path || '/' || e.name || '0' > ${after}))
+    order by 1 limit ${page.limit + MAX_DEPTH}`;
+  // One directory is in the order of its names already: the page is read by the table's key, from the cursor on.
+  const within = (): SQL => sql`
+    select ${prefix} || e.name, e.kind, e.id, e.sha256, e.size, e.lfs from tree_entries e
+      where e.repo_id = ${repoId} and e.tree = (select id from base) and e.name > ${after.startsWith(prefix) ? after.slice(prefix.length) : ""}
+      order by e.name limit ${page.limit}`;
   const rows = await queryRows(
     db,
     // The folder itself is a row, too, where the page holds nothing of it.
     z.union([EntryRow, z.object({ path: z.null() })]),
     sql`with recursive ${walkTo(snapshot, page.path)},
       base as (select id from down where depth = ${depth} and kind = 'directory'),
-      listed (path, kind, id, sha256, size, lfs) as (
-        ${children(sql`(select id from base)`, sql`${prefix}`)}
-        ${
-          page.recursive
-            ? sql`union all
-        select l.path || '/' || e.name, e.kind, e.id, e.sha256, e.size, e.lfs
-          from listed l join tree_entries e on e.repo_id = ${repoId} and e.tree = l.id
-          where l.kind = 'directory'
-            and (l.path || '/' || e.name > ${after} or (e.kind = 'directory' and l.path || '/' || e.name || '0' > ${after}))`
-            : sql``
-        }
-        order by 1 limit ${page.limit + MAX_DEPTH})
+      listed (path, kind, id, sha256, size, lfs) as (${page.recursive ? below() : within()})
       select l.* from base b
         left join (select e.*, ${xetHashOf(repoId)} from listed e where e.path > ${after} limit ${page.limit}) l on 1 = 1`,
   );

@@ -42,7 +42,7 @@ export const pastOf =
             where repo_id = ${repoId} and id in (select value from json_each(${asJson(from)}))
           union
           select c.id, coalesce(c.committed_at, c.authored_at), c.tree, c.parents
-            from past p join json_each(p.parents) j join commits c on c.repo_id = ${repoId} and c.id = j.value
+            from past p cross join json_each(p.parents) j cross join commits c on c.repo_id = ${repoId} and c.id = j.value
           order by 2 desc limit ${most})
         select id, time, tree, parents from past`,
     );

@@ -280,13 +280,14 @@ export async function findFile(
   const row = await confirmedRow(
     caller,
     LocatedRow,
+    // The order of the joins is pinned: turned round, each folder on the way would be read whole.
     sql`with recursive ${topOf(caller, id, revision)},
       walk (depth, kind, id, sha256, size, lfs) as (
         select 0, 'directory', tree, null, 0, 0 from top where tree is not null
         union all
         select w.depth + 1, e.kind, e.id, e.sha256, e.size, e.lfs
-          from walk w join json_each(${JSON.stringify(segments)}) s on s.key = w.depth
-          join tree_entries e on e.repo_id = (select repo_id from top) and e.tree = w.id and e.name = s.value
+          from walk w cross join json_each(${JSON.stringify(segments)}) s on s.key = w.depth
+          cross join tree_entries e on e.repo_id = (select repo_id from top) and e.tree = w.id and e.name = s.value
           where w.kind = 'directory')
       select top.*, w.kind, w.id, w.sha256, w.size, w.lfs, ${heldContent(sql`top.repo_id`, sql`w.sha256`, span)} as content
         from top left join walk w on w.depth = ${segments.length}`,

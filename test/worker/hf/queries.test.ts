@@ -1,7 +1,7 @@
 // How often hot routes ask D1: each question is a round trip to the primary.
 import { beforeEach, expect, it } from "vitest";
 import { administrator, anonymous, type Client, fileLine, user } from "../../kit/actors";
-import { countRoundTrips } from "../../kit/round-trips";
+import { countRoundTrips, countRowsRead } from "../../kit/round-trips";
 
 const REPO = "ada/digits";
 let ada: Client;
@@ -34,3 +34,21 @@ for (const [method, path, most] of HOT)
     await ada.send("PUT", `/api/models/${REPO}/settings`, { private: false });
     expect(await queriesOf(anonymous, method, path)).toBe(most - 1);
   });
+
+it("a file or a page of a large folder costs what it is, not what the folder is", async () => {
+  const files = Array.from({ length: 600 }, (_, i) =>
+    fileLine(`many/more/${String(i).padStart(3, "0")}.txt`, String(i)),
+  );
+  expect((await ada.commit(REPO, files)).status).toBe(200);
+  const first = await ada.raw("GET", `/api/models/${REPO}/tree/main/many/more?limit=10`);
+  const [, next = ""] = /<([^>]+)>/.exec(first.headers.get("link") ?? "") ?? [];
+  for (const path of [
+    `/${REPO}/resolve/main/many/more/599.txt`,
+    `/api/models/${REPO}/tree/main/many/more?limit=10`,
+    next,
+  ]) {
+    const { read, result } = await countRowsRead(() => ada.raw("GET", path));
+    await result.arrayBuffer();
+    expect([path, result.status, read < 150]).toEqual([path, 200, true]);
+  }
+});
