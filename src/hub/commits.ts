@@ -18,7 +18,7 @@ import { refuseBrokenCard } from "./card-check";
 import { pushToPull } from "./discussions/events";
 import { refreshIndex } from "./facts/store";
 import { authorizePush } from "./push-rights";
-import { MAIN, type Repository, targetOf } from "./repositories";
+import { MAIN, type Repository, repoExists, targetOf } from "./repositories";
 import {
   type Change,
   editTree,
@@ -120,14 +120,8 @@ export async function prepareCommit(
     parent: head.commit,
     changesTree: root !== head.tree || head.target === null,
     guards: [
-      {
-        holds: sql`exists (select 1 from repos where id = ${repo.id})`,
-        otherwise: () => new HubError("repo_not_found"),
-      },
-      {
-        holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${request.ref}) is ${head.target}`,
-        otherwise: () => new HubError("ref_moved"),
-      },
+      repoExists(repo),
+      refPointsTo(repo, request.ref, head.target),
       filesStored(files),
       ...(head.commit === null ? [] : [commitExists(repo, head.commit)]),
       ...push.guards,
@@ -157,6 +151,17 @@ export const filesStored = (files: readonly LinkedFile[]): Guard => ({
     where not case when j.value ->> 1 is null then exists (select 1 from contents where sha256 = j.value ->> 0)
       else exists (select 1 from xet_files where id = j.value ->> 1 and state = 'registered') end)`,
   otherwise: () => new HubError("content_damaged"),
+});
+
+/** For the batch that moves a ref, or relies on where it points; null is no ref. */
+export const refPointsTo = (
+  repo: Pick<Repository, "id">,
+  name: RefName,
+  target: GitId | null,
+  otherwise: Guard["otherwise"] = () => new HubError("ref_moved"),
+): Guard => ({
+  holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${target}`,
+  otherwise,
 });
 
 /** In the batch that moves a ref; null is no commit. */

@@ -9,7 +9,7 @@ import { wakeUpkeep } from "../store/tasks";
 import { refreshIndex } from "./facts/store";
 import { holdAlso } from "./lfs-files";
 import { newRepository } from "./lifecycle";
-import { findRepo, type Repository, targetOf } from "./repositories";
+import { findRepo, type Repository, repoExists, targetOf } from "./repositories";
 
 /** What one batch copies: rows of trees, commits and holdings. */
 const MAX_ROWS = 200_000;
@@ -40,15 +40,7 @@ export async function duplicateRepo(
       problem: `The repository has more than ${MAX_ROWS} commits, files and entries of folders, which is what can be duplicated: clone it and push`,
     });
   // Commit point: the batch. What the source holds at that moment exists, whatever was swept before.
-  await made.publish(
-    [
-      {
-        holds: sql`exists (select 1 from repos where id = ${source.id})`,
-        otherwise: () => new HubError("repo_not_found", { type: source.type }),
-      },
-    ],
-    copyRows(source.id, made.repo.id, platform.now()),
-  );
+  await made.publish([repoExists(source)], copyRows(source.id, made.repo.id, platform.now()));
   wakeUpkeep(platform);
   await refreshIndex(platform, made.repo);
   return made.repo;

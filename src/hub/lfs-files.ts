@@ -10,7 +10,7 @@ import { wakeUpkeep } from "../store/tasks";
 import { refreshIndex } from "./facts/store";
 import { forgetRepository } from "./nearby";
 import { authorizeProposal } from "./push-rights";
-import { MAIN, type Repository, targetOf } from "./repositories";
+import { MAIN, type Repository, repoExists, targetOf } from "./repositories";
 import { rewriteWithout } from "./rewrite";
 
 const sha256Column = z.string().transform((text) => parseSha256(text, "sha256"));
@@ -122,12 +122,7 @@ export async function copyLfsFiles(
   // Commit point: the batch. What the source holds at that moment exists, whatever was swept before.
   await commitBatch(
     db,
-    [
-      {
-        holds: sql`exists (select 1 from repos where id = ${target.id})`,
-        otherwise: () => new HubError("repo_not_found", { type: target.type }),
-      },
-    ],
+    [repoExists(target)],
     [
       ...holdAlso(
         source.id,

@@ -7,7 +7,17 @@ import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
 import { type AccountName, parseAccountName, type RepoId } from "../ids";
 import { findAccount } from "./accounts";
-import { askerOf, findRepo, ownersOf, RepoRow, type Repository, repoOf, selectRepo, targetOf } from "./repositories";
+import {
+  askerOf,
+  findRepo,
+  ownersOf,
+  RepoRow,
+  type Repository,
+  repoExists,
+  repoOf,
+  selectRepo,
+  targetOf,
+} from "./repositories";
 import { tallyBy } from "./tally";
 
 /** Repeating it changes nothing. @throws repo_not_found | authentication_required | forbidden */
@@ -31,7 +41,7 @@ async function setLike(caller: Caller, id: RepoId, liked: boolean): Promise<void
   const row = sql`select 1 from likes where repo_id = ${repo.id} and account_id = ${user.id}`;
   const guards: Guard[] = [
     { holds: liked ? sql`not exists (${row})` : sql`exists (${row})`, otherwise: () => new Unchanged() },
-    { holds: sql`exists (select 1 from repos where id = ${repo.id})`, otherwise: () => new HubError("repo_not_found") },
+    repoExists(repo),
   ];
   const event = allowedEvent(platform, caller.actor, {
     type: liked ? "repo.liked" : "repo.unliked",

@@ -6,7 +6,7 @@ import { refs } from "../db/schema";
 import { HubError } from "../errors";
 import type { GitId, RefName } from "../ids";
 import type { Db } from "../platform/platform";
-import { commitExists, initialCommit, refMovedEvent } from "./commits";
+import { commitExists, initialCommit, refMovedEvent, refPointsTo } from "./commits";
 import { MAIN, type Repository, targetOf } from "./repositories";
 
 export const listRefs = (db: Db, repoId: string) =>
@@ -87,10 +87,9 @@ function moveStatements(
 ): { guards: Guard[]; statements: Statement[] } {
   const { platform } = caller;
   const { db } = platform;
-  const unmoved = {
-    holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${from}`,
-    otherwise: () => (from === null ? new HubError("ref_exists", { ref: name }) : new HubError("ref_moved")),
-  };
+  const unmoved = refPointsTo(repo, name, from, () =>
+    from === null ? new HubError("ref_exists", { ref: name }) : new HubError("ref_moved"),
+  );
   const alone = {
     holds: standsAlone(repo, name),
     otherwise: () => new HubError("invalid_ref", { kind: "new ref beside those that are there", name }),

@@ -3,7 +3,7 @@ import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, authorizeSight, type Caller, may } from "../access/caller";
 import type { Gate, Purpose } from "../access/policy";
-import { queryEach, queryRows } from "../db/client";
+import { type Guard, queryEach, queryRows } from "../db/client";
 import { HubError } from "../errors";
 import {
   type AccountName,
@@ -46,6 +46,12 @@ export type Snapshot = {
   readonly tree: GitId;
   readonly committedAt: number;
 };
+
+/** For a batch that writes rows of a repository: it was not deleted meanwhile. */
+export const repoExists = ({ id }: Pick<Repository, "id">): Guard => ({
+  holds: sql`exists (select 1 from repos where id = ${id})`,
+  otherwise: () => new HubError("repo_not_found"),
+});
 
 export const repoName = (repo: Pick<Repository, "owner" | "name">): string => `${repo.owner}/${repo.name}`;
 export const repoSubject = (repo: Pick<Repository, "type" | "owner" | "name">): string =>

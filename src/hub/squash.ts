@@ -1,12 +1,12 @@
 // Super-squash: the history of a branch or a pull request becomes one commit with the files that it has now.
-import { and, eq, inArray, sql } from "drizzle-orm";
+import { and, eq, inArray } from "drizzle-orm";
 import type { Caller } from "../access/caller";
 import { commitBatch } from "../db/client";
 import { commits, refs } from "../db/schema";
 import { HubError } from "../errors";
 import { commitId } from "../formats/git/commit";
 import { type GitId, isCommitPrefix, parseRefName, type RefName, type Revision } from "../ids";
-import { authorOf, commitRows, gitCommit, refMovedEvent } from "./commits";
+import { authorOf, commitRows, gitCommit, refMovedEvent, refPointsTo } from "./commits";
 import { pushToPull } from "./discussions/events";
 import { authorizePush } from "./push-rights";
 import type { Repository } from "./repositories";
@@ -34,13 +34,7 @@ export async function superSquash(
       // Commit point: the batch that moves the ref. The old commits stay, for who cites them by id.
       await commitBatch(
         db,
-        [
-          {
-            holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${target}`,
-            otherwise: () => new HubError("ref_moved"),
-          },
-          ...push.guards,
-        ],
+        [refPointsTo(repo, name, target), ...push.guards],
         [
           ...commitRows(db, repo, made, name, now),
           refMovedEvent(caller, repo, { ref: name, oldSha: target, newSha: id }),

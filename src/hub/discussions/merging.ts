@@ -7,7 +7,7 @@ import { discussions } from "../../db/schema";
 import { HubError } from "../../errors";
 import type { GitId, RefName } from "../../ids";
 import type { Db } from "../../platform/platform";
-import { afterPush, mergedCommit } from "../commits";
+import { afterPush, mergedCommit, refPointsTo } from "../commits";
 import { mergeBases, pastOf } from "../merge-base";
 import { gitIdColumn, type Repository, targetOf } from "../repositories";
 import { type MergedTree, mergeTrees } from "../tree-merge";
@@ -120,10 +120,6 @@ async function mergeOnce(caller: Caller, pull: PullRequest, comment: string | un
           parents: [tips.base.commit, tips.head.commit],
           message: comment === undefined ? `${title} (#${number})\n` : `${title} (#${number})\n\n${comment}\n`,
         });
-  const pointsTo = (name: RefName, target: GitId): Guard => ({
-    holds: sql`(select target from refs where repo_id = ${repo.id} and name = ${name}) is ${target}`,
-    otherwise: () => new HubError("ref_moved"),
-  });
   const unchanged: Guard = {
     holds: sql`exists (select 1 from discussions where repo_id = ${repo.id} and number = ${number} and title = ${title} and status = 'open')`,
     otherwise: () => new HubError("discussion_changed"),
@@ -131,7 +127,7 @@ async function mergeOnce(caller: Caller, pull: PullRequest, comment: string | un
   // Commit point: what was merged is what both refs point to at this moment, and nobody else has merged it.
   await commitBatch(
     db,
-    [pointsTo(base, tips.base.commit), pointsTo(pullRef(number), tips.head.commit), unchanged],
+    [refPointsTo(repo, base, tips.base.commit), refPointsTo(repo, pullRef(number), tips.head.commit), unchanged],
     [
       ...made.statements,
       db

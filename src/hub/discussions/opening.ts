@@ -10,7 +10,7 @@ import { refuseBrokenCard } from "../card-check";
 import { authorOf, type CommitRequest, prepareCommit } from "../commits";
 import { authorizeProposal } from "../push-rights";
 import { createRefStatements } from "../refs";
-import { MAIN, type Repository, type Snapshot, targetOf } from "../repositories";
+import { MAIN, type Repository, repoExists, type Snapshot, targetOf } from "../repositories";
 import { firstLine, newComment, newEvent, pullRef, type Status, trailStatement } from "./events";
 
 export type NewDiscussion = { readonly title: string; readonly description: string };
@@ -24,12 +24,8 @@ export const MAX_TITLE = 200;
 export async function openDiscussion(caller: Caller, repo: Repository, wanted: NewDiscussion): Promise<number> {
   authorize(caller, { action: "discussion.write", repo }, targetOf(repo));
   return numbered(caller, repo, async (number) => {
-    const repoExists = {
-      holds: sql`exists (select 1 from repos where id = ${repo.id})`,
-      otherwise: () => new HubError("repo_not_found"),
-    };
     const rows = firstRows(caller, repo, { number, base: null, status: "open", ...wanted });
-    await commitBatch(caller.platform.db, [repoExists], rows);
+    await commitBatch(caller.platform.db, [repoExists(repo)], rows);
     return number;
   });
 }

@@ -5,7 +5,7 @@ import { asJson, commitBatch, type Guard, queryRows, type Statement } from "../.
 import { HubError } from "../../errors";
 import type { Platform } from "../../platform/platform";
 import type { TreeOf } from "../files";
-import { gitIdColumn, MAIN, RepoRow } from "../repositories";
+import { gitIdColumn, MAIN, RepoRow, repoExists } from "../repositories";
 import { deriveFacts, type WeightFacts } from "./derive";
 import { FACTS_VERSION, type FactName, Facts, parametersOf } from "./facts";
 import { type Gathered, gather } from "./gather";
@@ -63,11 +63,6 @@ async function weightsOf(gathered: Gathered, former: Facts | null): Promise<Weig
   }
   return { weightsKey, safetensors: await safetensorsOf(gathered), gguf: await ggufOf(gathered) };
 }
-
-const repoExists = ({ id }: TreeOf["repo"]): Guard => ({
-  holds: sql`exists (select 1 from repos where id = ${id})`,
-  otherwise: () => new HubError("repo_not_found"),
-});
 
 /** Of one repository, beside those of `main`: older ones are computed again when somebody asks. */
 const MAX_KEPT = 50;

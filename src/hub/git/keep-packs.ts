@@ -1,7 +1,7 @@
 // Background work that keeps the entries of a repository's objects: a bounded part of those that are not kept yet, until all are.
 import { sql } from "drizzle-orm";
 import * as z from "zod";
-import { asJson, type Guard, queryRows, type Statement } from "../../db/client";
+import { asJson, queryRows, type Statement } from "../../db/client";
 import { HubError } from "../../errors";
 import { IdSet } from "../../formats/git/id-set";
 import { encodeKeptIndex, type KeptEntry } from "../../formats/git/kept-entries";
@@ -11,7 +11,7 @@ import { newPackKey } from "../../store/keys";
 import { adoptObjects, condemnObjects, objectsUsable, stageObjects } from "../../store/objects";
 import { progressOf, type Step, type StepEnd, type Task } from "../../store/tasks";
 import { concatBytes } from "../../streams/chunks";
-import { gitIdColumn } from "../repositories";
+import { gitIdColumn, repoExists } from "../repositories";
 import { Fetch, objectCount, type PackContents } from "./fetch";
 import { KeptPacks, MOST_PARTS } from "./kept-packs";
 import { writeObjects } from "./pack-objects";
@@ -51,7 +51,7 @@ export const packStep: Step = async (platform: Platform, { subject: repoId, prog
   const parts = await storeParts(platform, repoId, some);
   const written: StepEnd = {
     kind: "done",
-    guards: [repositoryExists(repoId), objectsUsable(parts.map(({ key }) => key))],
+    guards: [repoExists({ id: repoId }), objectsUsable(parts.map(({ key }) => key))],
     statements: [
       adoptObjects(
         parts.map(({ key }) => key),
@@ -65,11 +65,6 @@ export const packStep: Step = async (platform: Platform, { subject: repoId, prog
   const more = parts.length > 0 && objectCount(missing) > objectCount(some);
   return more ? { ...written, kind: "continue", progress: nextRound(progress) } : written;
 };
-
-const repositoryExists = (repoId: string): Guard => ({
-  holds: sql`exists (select 1 from repos where id = ${repoId})`,
-  otherwise: () => new HubError("repo_not_found"),
-});
 
 /** Every step ends by another progress, so that of two that did the same one is lost. */
 const nextRound = (progress: unknown) =>

@@ -7,7 +7,7 @@ import { decodeTree } from "../../formats/git/tree";
 import { decodeUtf8 } from "../../formats/text";
 import type { GitId } from "../../ids";
 import { filesStored, linkContents, treeStatements } from "../commits";
-import type { Repository } from "../repositories";
+import { type Repository, repoExists } from "../repositories";
 import type { FileMode, TreeRow } from "../tree-edit";
 import { type NewHistory, refuse, tooMuch } from "./history";
 import type { KnownFile } from "./known-objects";
@@ -43,10 +43,7 @@ export function pushBatches(push: CheckedPush, now: number): PushBatches {
   const removed = () => refuse("what this push builds on was removed meanwhile: fetch first");
   return {
     guards: [
-      {
-        holds: sql`exists (select 1 from repos where id = ${repo.id})`,
-        otherwise: () => new HubError("repo_not_found"),
-      },
+      repoExists(repo),
       ...inTexts([...push.newFiles.values()]).map(filesStored),
       ...inTexts(used).map((part) => ({
         holds: sql`not exists (select 1 from json_each(${asJson(part)}) j

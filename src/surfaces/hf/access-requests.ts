@@ -19,11 +19,10 @@ import {
   callerOf,
   checked,
   decodeCursor,
-  encodeCursor,
   formBody,
   jsonBody,
   limitOf,
-  linkNext,
+  paged,
   readJson,
   repoIdOf,
   WEB_PREFIX,
@@ -72,10 +71,7 @@ async function listing(c: Ctx, type: RepoType, status: AccessRequest["status"]) 
   const cursor = c.req.query("cursor");
   const before = cursor === undefined ? undefined : decodeCursor(Cursor, cursor);
   const requests = await listAccessRequests(caller, repo, { status, before, limit: limit + 1 });
-  const last = requests[limit - 1];
-  if (requests.length > limit && last !== undefined)
-    linkNext(c, { cursor: encodeCursor({ createdAt: last.createdAt, id: last.id }) });
-  return c.json(requests.slice(0, limit).map(requestJson));
+  return c.json(paged(c, requests, limit, ({ createdAt, id }) => ({ createdAt, id })).map(requestJson));
 }
 
 const UserName = z.string().transform((text) => parseAccountName(text, "user"));

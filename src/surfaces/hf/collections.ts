@@ -27,18 +27,7 @@ import {
 import { parseAccountName } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { accountSummary } from "./accounts";
-import {
-  API_TYPES,
-  type Ctx,
-  callerOf,
-  decodeCursor,
-  encodeCursor,
-  jsonBody,
-  limitOf,
-  linkNext,
-  list,
-  originOf,
-} from "./request";
+import { API_TYPES, type Ctx, callerOf, decodeCursor, jsonBody, limitOf, list, originOf, paged } from "./request";
 
 const PAGE = 100;
 /** Each collection of a list shows this many items; the collection itself shows all. */
@@ -183,10 +172,7 @@ async function listing(c: Ctx) {
     ...(search === undefined ? {} : { search }),
     ...(cursor === undefined ? {} : { before: decodeCursor(Cursor, cursor) }),
   });
-  const page = collections.slice(0, limit);
-  const last = page.at(-1);
-  if (collections.length > limit && last !== undefined)
-    linkNext(c, { cursor: encodeCursor({ updatedAt: last.updatedAt, id: last.id }) });
+  const page = paged(c, collections, limit, ({ updatedAt, id }) => ({ updatedAt, id }));
   const shown = await itemsOf(caller, page, LISTED_ITEMS);
   return c.json(page.map((collection) => listed(c, collection, shown)));
 }

@@ -5,17 +5,7 @@ import { copyLfsFiles, deleteLfsFiles, listLfsFiles } from "../../hub/lfs-files"
 import { findRepo } from "../../hub/repositories";
 import { parseRepoId, parseSha256, parseXetHash, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
-import {
-  API_TYPES,
-  type Ctx,
-  callerOf,
-  decodeCursor,
-  encodeCursor,
-  jsonBody,
-  limitOf,
-  linkNext,
-  repoIdOf,
-} from "./request";
+import { API_TYPES, type Ctx, callerOf, decodeCursor, jsonBody, limitOf, paged, repoIdOf } from "./request";
 
 const PAGE = 500;
 const MAX_DELETED = 1000;
@@ -30,10 +20,8 @@ async function listing(c: Ctx, type: RepoType) {
   const cursor = c.req.query("cursor");
   const after = cursor === undefined ? "" : decodeCursor(Digest, cursor);
   const files = await listLfsFiles(caller, repo, { after, limit: limit + 1 });
-  const last = files[limit - 1];
-  if (files.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor(last.sha256) });
   return c.json(
-    files.slice(0, limit).map(({ sha256, size, path, onMain, pushedAt }) => ({
+    paged(c, files, limit, ({ sha256 }) => sha256).map(({ sha256, size, path, onMain, pushedAt }) => ({
       fileOid: sha256,
       oid: sha256,
       filename: path,

@@ -16,11 +16,10 @@ import {
   type Ctx,
   callerOf,
   decodeCursor,
-  encodeCursor,
   jsonBody,
   limitOf,
-  linkNext,
   originOf,
+  paged,
   repoIdOf,
   textAfterVerb,
   WEB_PREFIX,
@@ -73,10 +72,8 @@ async function owned(c: Ctx, owner: { readonly id: string; readonly name: string
   const cursor = c.req.query("cursor");
   const after = cursor === undefined ? "" : decodeCursor(z.string().max(100), cursor);
   const repos = await listOwned(callerOf(c), owner, { after, limit: limit + 1 });
-  const last = repos[limit - 1];
-  if (repos.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor(last.id) });
   return c.json(
-    repos.slice(0, limit).map(({ repo, type, private: isPrivate, updatedAt, usedStorage, share }) => ({
+    paged(c, repos, limit, ({ id }) => id).map(({ repo, type, private: isPrivate, updatedAt, usedStorage, share }) => ({
       id: repo,
       type,
       updatedAt: new Date(updatedAt).toISOString(),

@@ -5,7 +5,7 @@ import { repoName } from "../../hub/repositories";
 import { parseAccountName, type RepoType } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { avatarUrl } from "./accounts";
-import { API_TYPES, type Ctx, callerOf, decodeCursor, encodeCursor, limitOf, linkNext, repoIdOf } from "./request";
+import { API_TYPES, type Ctx, callerOf, decodeCursor, limitOf, paged, repoIdOf } from "./request";
 
 const PAGE = 1000;
 
@@ -18,20 +18,9 @@ const pageOf = (c: Ctx) => {
   };
 };
 
-/** The first `limit` of one more, which says whether there is a next page. */
-function paged<T extends { readonly position: LikePosition }>(
-  c: Ctx,
-  found: readonly T[],
-  limit: number,
-): readonly T[] {
-  const last = found[limit - 1];
-  if (found.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor(last.position) });
-  return found.slice(0, limit);
-}
-
 async function likers(c: Ctx, type: RepoType): Promise<Response> {
   const { page, limit } = pageOf(c);
-  const found = paged(c, await listLikers(callerOf(c), repoIdOf(c, type), page), limit);
+  const found = paged(c, await listLikers(callerOf(c), repoIdOf(c, type), page), limit, ({ position }) => position);
   return c.json(
     found.map(({ name, fullname }) => ({ user: name, fullname, type: "user", avatarUrl: avatarUrl(c, name) })),
   );
@@ -40,7 +29,7 @@ async function likers(c: Ctx, type: RepoType): Promise<Response> {
 async function liked(c: Ctx): Promise<Response> {
   const { page, limit } = pageOf(c);
   const who = parseAccountName(c.req.param("user") ?? "", "user");
-  const found = paged(c, await listLiked(callerOf(c), who, page), limit);
+  const found = paged(c, await listLiked(callerOf(c), who, page), limit, ({ position }) => position);
   return c.json(
     found.map(({ repo, position }) => ({
       createdAt: new Date(position.at).toISOString(),

@@ -13,7 +13,7 @@ import {
 import { parseAccountName } from "../../ids";
 import type { AppEnv } from "../app-env";
 import { avatarUrl } from "./accounts";
-import { type Ctx, callerOf, decodeCursor, encodeCursor, limitOf, linkNext } from "./request";
+import { type Ctx, callerOf, decodeCursor, limitOf, paged } from "./request";
 
 const PAGE = 500;
 
@@ -74,9 +74,7 @@ async function listing(c: Ctx, kind: Person["kind"], circle: Circle) {
     limit: limit + 1,
     ...(cursor === undefined ? {} : { after: decodeCursor(Cursor, cursor).id }),
   });
-  const last = found[limit - 1];
-  if (found.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor({ id: last.id }) });
-  return c.json(found.slice(0, limit).map((one) => user(c, one)));
+  return c.json(paged(c, found, limit, ({ id }) => ({ id })).map((one) => user(c, one)));
 }
 
 export const people = new Hono<AppEnv>()

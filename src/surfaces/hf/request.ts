@@ -129,6 +129,13 @@ export function linkNext(c: Ctx, params: Record<string, string>): void {
   c.header("Link", `<${next.href}>; rel="next"`);
 }
 
+/** Of rows that were asked for with one more than `limit`: those to show. Where there are more, the next page begins behind the last of them. */
+export function paged<T>(c: Ctx, found: readonly T[], limit: number, cursorOf: (last: T) => unknown): readonly T[] {
+  const last = found[limit - 1];
+  if (found.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor(cursorOf(last)) });
+  return found.slice(0, limit);
+}
+
 /** Opaque to clients; a forged one is a 400. */
 export const encodeCursor = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64url");
 export function decodeCursor<T>(schema: z.ZodType<T>, text: string): T {

@@ -20,12 +20,12 @@ import {
   callerOf,
   checked,
   decodeCursor,
-  encodeCursor,
   flag,
   limitOf,
   linkNext,
   list,
   originOf,
+  paged,
   readJson,
   repoIdOf,
   revisionAndPath,
@@ -81,11 +81,7 @@ async function tree(c: Ctx, type: RepoType) {
     limit: limit + 1,
     ...(cursor === undefined ? {} : { after: decodeCursor(z.string(), cursor) }),
   };
-  const next = (entries: readonly Entry[]): readonly Entry[] => {
-    const last = entries[limit - 1];
-    if (entries.length > limit && last !== undefined) linkNext(c, { cursor: encodeCursor(last.path) });
-    return entries.slice(0, limit);
-  };
+  const next = (entries: readonly Entry[]) => paged(c, entries, limit, (last) => last.path);
   const caller = callerOf(c);
   const id = repoIdOf(c, type);
   if (!isExpanded) return c.json(next(await listTreeNearby(caller, id, revision, page)).map(entryJson));

@@ -62,7 +62,7 @@ def talk(api: HfApi, args: Arguments) -> object:
         "opened": listed(opened),
         "url": details.url,
         "edited": [edited.content, edited.number_of_edits, edited.last_edited_by, edited.edit_history[0]["raw"]],
-        "rendered": opened.events[0].rendered,  # type: ignore[attr-defined]
+        "rendered": opened.events[0].rendered,  # type: ignore[attr-defined]  # comments have it
         "answers": [told(one) for one in (answer, hidden, renamed, closed, after)],
         "status": details.status,
         "events": [told(one) for one in details.events],

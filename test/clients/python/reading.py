@@ -59,7 +59,7 @@ def lists(api: HfApi, args: Arguments) -> object:
         ],
         "full": [full.sha is not None, full.card_data is not None and full.card_data.license, full.config],
         "datasets": [data.id for data in api.list_datasets(author=owner, filter="size_categories:n<1K")],
-        "wrong": failure(lambda: list(api.list_models(author=owner, expand=["nonsense"]))),  # type: ignore[list-item]
+        "wrong": failure(lambda: list(api.list_models(author=owner, expand=["nonsense"]))),  # type: ignore[list-item]  # wrong on purpose
         "tags by type": sorted(api.get_model_tags())[:2] != [] and isinstance(api.get_dataset_tags(), dict),
     }
 
