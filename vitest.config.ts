@@ -30,13 +30,7 @@ export default defineConfig({
             },
           }),
         ],
-        test: {
-          name: "worker",
-          include: ["test/worker/**/*.test.ts"],
-          setupFiles: ["test/kit/migrated.ts"],
-          // Every test empties the hub itself; a workerd for each file would take three seconds more of each.
-          isolate: false,
-        },
+        test: { name: "worker", include: ["test/worker/**/*.test.ts"], setupFiles: ["test/kit/migrated.ts"] },
       },
       { test: { name: "node", include: ["test/node/**/*.test.ts"] } },
       {
