@@ -1,0 +1,52 @@
+"""Randomness that depends only on (seed, tensor, model, element index), so that no cut, order or device changes it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+_MASK = 0xFFFFFFFF
+# The finalizer of MurmurHash3 (32 bits): a bijection in which every input bit reaches every output bit.
+_FIRST = np.uint32(0x85EBCA6B)
+_SECOND = np.uint32(0xC2B2AE35)
+
+
+def stream_key(seed: int, tensor: str, model: int) -> tuple[int, int]:
+    """Two 32-bit keys from the SHA-256 of the stream's name."""
+    digest = hashlib.sha256(f"{seed}\0{tensor}\0{model}".encode()).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+
+
+def random_bits(key: tuple[int, int], start: int, length: int) -> torch.Tensor:
+    """32 random bits for each of the elements [start, start + length): int64, shape (length,), values in [0, 2³²).
+
+    bits(i) = mix(mix(low(i) ^ key₀) + high(i)·2654435761 + key₁ mod 2³²), with mix the finalizer of MurmurHash3.
+    """
+    bits = np.empty(length, dtype=np.uint32)
+    done = 0
+    while done < length:
+        high, low = divmod(start + done, 2**32)
+        part = min(length - done, 2**32 - low)
+        view = bits[done : done + part]
+        view[:] = np.arange(low, low + part, dtype=np.uint64)
+        view ^= np.uint32(key[0])
+        _mix(view)
+        view += np.uint32((high * 2654435761 + key[1]) & _MASK)
+        _mix(view)
+        done += part
+    return torch.from_numpy(bits.astype(np.int64))
+
+
+def _mix(view: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> None:
+    view ^= view >> np.uint32(16)
+    view *= _FIRST
+    view ^= view >> np.uint32(13)
+    view *= _SECOND
+    view ^= view >> np.uint32(16)
+
+
+def keep_mask(key: tuple[int, int], start: int, length: int, probability: float) -> torch.Tensor:
+    """Whether each element is kept, with `probability` in [0, 1] to the nearest 2⁻³²: bool, shape (length,)."""
+    return random_bits(key, start, length) < round(probability * 2**32)
