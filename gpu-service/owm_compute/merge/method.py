@@ -73,7 +73,7 @@ class Operands(Protocol):
         """Numbers that depend only on the operands and on `key`: computed once, then kept for later merges."""
 
     def whole(self) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        """The operands in full, shaped; deltas where the method takes deltas. For methods that need a matrix at once."""
+        """The operands in full, shaped (deltas where the method takes deltas), for methods that need a matrix."""
 
 
 Apply = Callable[[Chunk], torch.Tensor]
@@ -143,7 +143,7 @@ def merge_method(
 ) -> Callable[[Prepare], Prepare]:
     """Registers `f(operands, *, parameters…) -> Apply`. Parameters are read from the keyword arguments.
 
-    Annotate with `float`, `int`, `bool` or `Each` (one value a model); `Annotated[float, Bounds(0, 1, "…")]` sets limits.
+    Annotate with `float`, `int`, `bool` or `Each` (one value a model); `Annotated[float, Bounds(0, 1)]` sets limits.
     Python keywords get a trailing underscore (`lambda_` is the parameter `lambda`).
     """
 
