@@ -7,7 +7,7 @@ engine version decide the output's bytes. The edge's schema of the same document
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -28,11 +28,15 @@ class Adapter(Strict):
 
 
 class SourceSpec(Strict):
-    """One model: its files by input name. `config` is its config.json, where it has one."""
+    """One model: its files by input name. `config` is its config.json, where it has one.
+
+    A model of format `program` has no files: it is the result of another merge, computed while it is read.
+    """
 
     label: Annotated[str, Field(min_length=1, max_length=600)]
-    format: Literal["safetensors", "gguf", "npz", "h5", "keras"] = "safetensors"
-    weights: Annotated[list[InputName], Field(min_length=1, max_length=1000)]
+    format: Literal["safetensors", "gguf", "npz", "h5", "keras", "program"] = "safetensors"
+    weights: Annotated[list[InputName], Field(max_length=1000, default_factory=list)]
+    program: Program | None = None
     config: InputName | None = None
     adapter: Adapter | None = None
     tokenizer: Annotated[dict[str, InputName], Field(default_factory=dict)]
@@ -112,6 +116,13 @@ class AlignSpec(Strict):
     """Permutation group of each axis of each tensor; null infers it for plain MLPs and CNNs."""
 
 
+class ConfigSpec(Strict):
+    """The output's config.json: that of a source, with these keys replaced; `vocab_size` follows the tokenizer."""
+
+    source: Index
+    patch: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+
 class Program(Strict):
     """Everything the engine does, in the order of the output."""
 
@@ -123,4 +134,5 @@ class Program(Strict):
     files: Annotated[list[OutputSpec], Field(min_length=1, max_length=1000)]
     tokenizer: TokenizerSpec | None = None
     align: AlignSpec | None = None
+    config: ConfigSpec | None = None
     compat_arithmetic: bool = False
