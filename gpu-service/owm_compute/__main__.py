@@ -1,4 +1,4 @@
-"""`python -m owm_compute`: reads the settings and serves until told to stop."""
+"""`python -m owm_compute`: reads the settings and serves until told to stop. `… methods` prints the merge methods."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ class _Server(uvicorn.Server):
 
 def main() -> int:
     """Exit status: 0 after a signal, 2 when a setting is missing or wrong."""
+    if sys.argv[1:] == ["methods"]:
+        # Only here: methods import torch, which the serving process never holds.
+        from owm_compute.merge.catalog import render
+
+        print(render(), end="")
+        return 0
     configure_logging()
     log = logging.getLogger("owm_compute")
     try:

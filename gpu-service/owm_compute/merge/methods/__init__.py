@@ -1,0 +1,1 @@
+"""The merge methods, one file a family: importing this package registers them all."""
