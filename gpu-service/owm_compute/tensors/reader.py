@@ -83,6 +83,10 @@ class TensorSet(Mapping[str, TensorInfo]):
         """The names of the shards, for messages."""
         return ", ".join(shard.label for shard in self._files)
 
+    def file(self, name: str) -> SafetensorsFile:
+        """The shard that holds the tensor."""
+        return self._where[name][0]
+
     def read_into(self, name: str, offset: int, target: memoryview) -> None:
         """Fills `target` with the tensor's bytes from `offset`."""
         shard, tensor = self._where[name]
