@@ -22,6 +22,8 @@ const Source = z.object({
   files: z.array(InputFile),
 });
 
+const Revision = z.object({ repo: z.string(), commit: gitId });
+
 /** Plans from before there were Xet files say nothing of how the bytes are held: as contents. */
 const Holding = z.object({ fileId: z.number().nullable(), state: z.enum(["verified", "claimed", "mismatched"]) });
 const NewFile = z.object({
@@ -37,15 +39,40 @@ const NewFile = z.object({
 /** The part that only the compute service reads, by its contract. */
 const ComputeSpec = z.record(z.string(), z.unknown());
 
+/** A revision that a merge reads: one, whatever it is used for. `field` is where the recipe names it first. */
+const MergeParent = Source.extend({
+  role: z.enum(["model", "base", "adapter", "tokenizer"]),
+  field: z.string(),
+  /** Of the card, as it spells it; null where it says none. */
+  licence: z.string().nullable(),
+  /** Where the recipe gives the model one number for all its tensors. */
+  weight: z.number().nullable(),
+});
+
 const MergePlan = z.object({
   kind: z.literal("merge"),
   compute: ComputeSpec,
-  parents: z.array(Source.extend({ weight: z.number() })),
-  normalize: z.boolean(),
-  outDtype: z.string().nullable(),
-  /** The config.json that all parents share: the output's too. */
-  config: NewFile,
-  base: z.object({ repo: z.string(), commit: gitId }).nullable(),
+  /** In its canonical form, with the digest of that; `recipeText` is what was sent, where that was YAML. */
+  recipe: z.record(z.string(), z.unknown()),
+  recipeSha256: sha256,
+  recipeText: z.string().nullable(),
+  /** What the compute service executes: a content that the job holds, and an input of it under this name. */
+  program: z.object({ name: z.string(), sha256, size: z.number() }).nullable(),
+  parents: z.array(MergeParent),
+  base: Revision.nullable(),
+  /** Whose configuration and tokenizer the output has. */
+  donor: Revision.nullable(),
+  /** Entries of the output that are the donor's, by reference: its config.json, tokenizer, … */
+  copied: z.array(z.object({ path: filePath, file: NewFile })),
+  /** The files that the compute service must have uploaded, weights first. */
+  outputs: z.array(filePath).min(1),
+  /** The strictest of the parents'; null where no parent says any. */
+  licence: z.object({ id: z.string(), name: z.string().nullable(), link: z.string().nullable() }).nullable(),
+  /** What who reads the model should know, in sentences. */
+  notes: z.array(z.string()),
+  /** `exact`: the same bytes on any machine; `tolerance`: equal up to the rounding of the machine's linear algebra. */
+  determinism: z.enum(["exact", "tolerance"]),
+  seed: z.number(),
   message: z.string().nullable(),
 });
 
@@ -74,6 +101,7 @@ const TrainPlan = z.object({
 export const Plan = z.discriminatedUnion("kind", [MergePlan, EvaluatePlan, TrainPlan]);
 export type Plan = z.output<typeof Plan>;
 export type MergePlan = z.output<typeof MergePlan>;
+export type MergeParent = z.output<typeof MergeParent>;
 export type EvaluatePlan = z.output<typeof EvaluatePlan>;
 export type TrainPlan = z.output<typeof TrainPlan>;
 export type Source = z.output<typeof Source>;
@@ -92,12 +120,17 @@ export function sourcesOf(plan: Plan): Source[] {
   }
 }
 
-/** The files that a finished job of this kind must have uploaded. */
-export const outputPaths: Readonly<Record<Plan["kind"], readonly string[]>> = {
-  merge: ["model.safetensors"],
-  evaluate: ["samples.jsonl"],
-  train: ["model.safetensors", "config.json", "training.json"],
-};
+/** The files that a finished job must have uploaded. */
+export function outputPaths(plan: Plan): readonly string[] {
+  switch (plan.kind) {
+    case "merge":
+      return plan.outputs;
+    case "evaluate":
+      return ["samples.jsonl"];
+    case "train":
+      return ["model.safetensors", "config.json", "training.json"];
+  }
+}
 
 export type JobInput = { readonly name: string; readonly sha256: string; readonly size: number };
 

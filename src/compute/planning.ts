@@ -3,9 +3,11 @@
 import * as z from "zod";
 import type { Caller } from "../access/caller";
 import { HubError } from "../errors";
+import { canonicalJson } from "../formats/canonical-json";
 import { findStoredFiles, type StoredFile } from "../hub/files";
 import { findSnapshots, repoName } from "../hub/repositories";
 import { parseFilePath } from "../ids";
+import { sha256Of } from "../store/contents";
 import type { EvaluatePlan, MergePlan, Plan, TrainPlan } from "./plan";
 import {
   type EvaluateRequest,
@@ -46,6 +48,15 @@ async function planMerge(caller: Caller, request: MergeRequest): Promise<MergePl
   const [first] = models;
   if (first === undefined) throw new HubError("invalid_field", { field: "models", problem: "is empty" });
   const { id, sha256, size, lfs, holding } = first.config;
+  const recipe = {
+    merge_method: request.method,
+    models: models.map(({ snapshot }, i) => ({
+      model: `${repoName(snapshot.repo)}@${snapshot.commit}`,
+      parameters: { weight: wanted[i]?.weight ?? 0 },
+    })),
+    parameters: { normalize: request.normalize },
+    ...(request.out_dtype === null ? {} : { out_dtype: request.out_dtype }),
+  };
   return {
     kind: "merge",
     compute: {
@@ -58,14 +69,30 @@ async function planMerge(caller: Caller, request: MergeRequest): Promise<MergePl
       out_dtype: request.out_dtype,
       output: "model.safetensors",
     },
+    recipe,
+    recipeSha256: sha256Of(canonicalJson(recipe)),
+    recipeText: null,
+    program: null,
     parents: models.map((model, i) => ({
       ...sourceOf(model, named(`models/${i}`, model.weights)),
+      role: "model",
+      field: model.field,
+      licence: null,
       weight: wanted[i]?.weight ?? 0,
     })),
-    normalize: request.normalize,
-    outDtype: request.out_dtype,
-    config: { kind: "file", id, sha256, size, lfs, mode: null, holding },
     base,
+    donor: { repo: repoName(first.snapshot.repo), commit: first.snapshot.commit },
+    copied: [
+      {
+        path: parseFilePath("config.json", "path"),
+        file: { kind: "file", id, sha256, size, lfs, mode: null, holding },
+      },
+    ],
+    outputs: [parseFilePath("model.safetensors", "path")],
+    licence: null,
+    notes: [],
+    determinism: "exact",
+    seed: 0,
     message: request.output.message ?? null,
   };
 }

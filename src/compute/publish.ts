@@ -41,7 +41,7 @@ const SHARD = /^model-\d+-of-\d+\.safetensors$/;
  */
 export async function publish(platform: Platform, job: Job, result: Result): Promise<void> {
   const plan = Plan.parse(job.spec);
-  const contents = await verifiedOutputs(platform, job, result.files, outputPaths[plan.kind]);
+  const contents = await verifiedOutputs(platform, job, result.files, outputPaths(plan));
   const actor = await standingActor(platform, job.actorId);
   if (actor === null) throw new HubError("forbidden", { reason: "the account that started the job is gone" });
   const caller: Caller = { platform, actor };
@@ -166,7 +166,7 @@ async function staleFiles(platform: Platform, head: Snapshot | null, files: read
 
 function defaultMessage(plan: MergePlan | TrainPlan): string {
   return plan.kind === "merge"
-    ? `Merge ${plan.parents.map((parent) => `${parent.weight} · ${parent.repo}`).join(" + ")}`
+    ? `Merge ${plan.parents.map(({ repo, weight }) => (weight === null ? repo : `${weight} · ${repo}`)).join(" + ")}`
     : `Train on ${plan.dataset.repo}, split ${plan.split}`;
 }
 
@@ -199,7 +199,7 @@ async function mergedFiles(
     { path: "recipe.json", bytes: recipe(plan, engine, output) },
     { path: "README.md", bytes: mergeCard(repo.name, plan, engine) },
   ];
-  return [weightsEntry(weights), { path: "config.json", file: plan.config }, ...(await storeTexts(platform, texts))];
+  return [weightsEntry(weights), ...plan.copied, ...(await storeTexts(platform, texts))];
 }
 
 async function trainedFiles(

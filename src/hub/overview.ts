@@ -36,8 +36,8 @@ export type Overview = {
   } | null;
   /** What the commit's files tell, as far as pages show it; null where that was not computed yet. */
   readonly facts: Facts | null;
-  /** Of the commit's parents in lineage, in their order; empty where no merge made it. */
-  readonly weights: readonly number[];
+  /** Of the commit's parents in lineage, in their order, where the recipe gives each one number; empty where no merge made it. */
+  readonly weights: readonly (number | null)[];
 };
 
 export const jsonColumn = <T>(schema: z.ZodType<T>) =>
@@ -83,7 +83,7 @@ const OverviewRow = z.object({
   parents: jsonColumn(z.array(gitIdColumn)),
   refs: jsonColumn(z.array(z.string())),
   facts: FactsColumn,
-  weights: jsonColumn(z.array(z.number())).nullable(),
+  weights: jsonColumn(z.array(z.number().nullable())).nullable(),
   scores: jsonColumn(
     z.array(z.object({ id: z.string(), split: z.string(), dataset: JoinedRepo, results: z.array(Metric) })),
   ),

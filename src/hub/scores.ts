@@ -82,7 +82,8 @@ export async function listScores(caller: Caller, repo: Repository, filter: Score
         select j.output_repo_id as repo_id, j.result ->> 'commit' as commit_id, (
             select json_group_array(json_object('repoId', p.value ->> 'repoId', 'commit', p.value ->> 'commit', 'weight', p.value ->> 'weight',
                 'repo', json(case when r.id is null then 'null' else ${repoJson(sql`r`, sql`o`)} end)))
-              from json_each(j.spec, '$.parents') p left join repos r on r.id = p.value ->> 'repoId' left join accounts o on o.id = r.owner_id) as shares
+              from json_each(j.spec, '$.parents') p left join repos r on r.id = p.value ->> 'repoId' left join accounts o on o.id = r.owner_id
+              where p.value ->> 'weight' is not null) as shares
           from jobs j where j.kind = 'merge' and j.state = 'succeeded' and j.output_repo_id in (select model_repo_id from chosen))
       select c.id, c.model_commit_id, c.dataset_commit_id, c.split, c.identity, c.created_at, c.record,
           ${repoJson(sql`m`, sql`mo`)} as model, ${repoJson(sql`d`, sql`dd`)} as dataset,

@@ -35,16 +35,19 @@ export function LineageLists({
         <section aria-labelledby="made-from">
           <h2 id="made-from">Made from</h2>
           <ul class="parents">
-            {parents.map((parent, i) => (
-              <li>
-                <RelativeItem relative={parent} words={MADE_FROM[parent.relation]} />
-                {parent.relation === "merge" && weights[i] !== undefined ? (
-                  <div class="small">
-                    weight <strong>{weightText(weights[i])}</strong>
-                  </div>
-                ) : null}
-              </li>
-            ))}
+            {parents.map((parent, i) => {
+              const weight = weights[i] ?? null;
+              return (
+                <li>
+                  <RelativeItem relative={parent} words={MADE_FROM[parent.relation]} />
+                  {parent.relation === "merge" && weight !== null ? (
+                    <div class="small">
+                      weight <strong>{weightText(weight)}</strong>
+                    </div>
+                  ) : null}
+                </li>
+              );
+            })}
           </ul>
         </section>
       )}

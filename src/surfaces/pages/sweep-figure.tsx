@@ -30,7 +30,8 @@ export function SweepFigure({ scores, chosenWeights, repo }: SweepFigureProps) {
   const [a, b] = first?.shares ?? [];
   const metric = first?.record.results[0]?.metric;
   if (a === undefined || b === undefined || metric === undefined) return null;
-  const chosen = chosenWeights.length === 2 ? shareOf(chosenWeights) : null;
+  const ofBoth = chosenWeights.filter((weight) => weight !== null);
+  const chosen = ofBoth.length === 2 ? shareOf(ofBoth) : null;
   const points = new Map<number, SweepPoint>();
   for (const one of ofTwo) {
     const weights = [a, b].map(({ key }) => one.shares.find((share) => share.key === key)?.weight);
