@@ -78,6 +78,8 @@ class Operands(Protocol):
 
 Apply = Callable[[Chunk], torch.Tensor]
 Prepare = Callable[..., Apply]
+OutputShape = Callable[..., tuple[int, ...]]
+"""`f(shape, **parameters)`: shape of the result from that of the operands, so that headers alone tell the layout."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class Method:
     """Whether prepare holds whole tensors in memory."""
     parameters: tuple[Parameter, ...]
     prepare: Prepare
+    output_shape: OutputShape | None = None
+    """Shape of a result that isn't shaped as its operands; its chunks cover the result and hold no operands."""
 
 
 REGISTRY: dict[str, Method] = {}
@@ -140,6 +144,7 @@ def merge_method(
     deltas: bool = False,
     determinism: Literal["exact", "tolerance"] = "exact",
     matrix: bool = False,
+    output_shape: OutputShape | None = None,
 ) -> Callable[[Prepare], Prepare]:
     """Registers `f(operands, *, parameters…) -> Apply`. Parameters are read from the keyword arguments.
 
@@ -152,7 +157,18 @@ def merge_method(
             raise ValueError(f"there is a method {name!r} already")
         summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
         REGISTRY[name] = Method(
-            name, summary, reference, base, least, most, deltas, determinism, matrix, _parameters(function), function
+            name,
+            summary,
+            reference,
+            base,
+            least,
+            most,
+            deltas,
+            determinism,
+            matrix,
+            _parameters(function),
+            function,
+            output_shape,
         )
         return function
 
