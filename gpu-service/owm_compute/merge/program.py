@@ -66,7 +66,8 @@ class TensorOp(Strict):
     """One tensor of the output.
 
     `names`: empty when every operand calls the tensor by the output's name, one entry for another name in all of them,
-    else one a model and then one for the base. `dtype`: of the output, null for the first operand's stored one.
+    else one a model and then one for the base. `dtype`: of the output, null for the stored one of the base, or of the
+    first model where there is no base.
     `shape`: when given, operands are cropped to it from the front of each axis (embeddings of unequal vocabularies).
     `optional`: a model that lacks the tensor is left out of the operation instead of being an error.
     """
@@ -135,4 +136,3 @@ class Program(Strict):
     tokenizer: TokenizerSpec | None = None
     align: AlignSpec | None = None
     config: ConfigSpec | None = None
-    compat_arithmetic: bool = False

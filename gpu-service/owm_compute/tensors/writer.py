@@ -13,6 +13,8 @@ from typing import Self
 
 from owm_compute.tensors.dtypes import BITS, RANK
 
+_PIECE = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -56,15 +58,33 @@ def header_bytes(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -
 
 
 class SafetensorsWriter:
-    """A file being written. Call `write` with the bytes of the tensors in `layout` order, then `finish`."""
+    """A file being written. Call `write` with the bytes of the tensors in `layout` order, then `finish`.
 
-    def __init__(self, path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> None:
+    `keep` goes on with a file that was left: so many bytes of it are known to be right; they are hashed again.
+    """
+
+    def __init__(
+        self, path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str], *, keep: int = 0
+    ) -> None:
         head = header_bytes(specs, metadata)
         self._expected = len(head) + sum(spec.nbytes for spec in specs.values())
         self._digest = hashlib.sha256()
-        self._file = path.open("xb", buffering=0)
         self.size = 0
-        self.write(memoryview(head))
+        if keep:
+            self._file = path.open("r+b", buffering=0)
+            self._go_on(keep)
+        else:
+            self._file = path.open("wb", buffering=0)
+            self.write(memoryview(head))
+
+    def _go_on(self, keep: int) -> None:
+        while self.size < keep:
+            piece = self._file.read(min(_PIECE, keep - self.size))
+            if not piece:
+                raise ValueError(f"the file has {self.size} bytes, not the {keep} to keep")
+            self._digest.update(piece)
+            self.size += len(piece)
+        self._file.truncate(keep)
 
     def write(self, data: memoryview) -> None:
         """Appends bytes."""

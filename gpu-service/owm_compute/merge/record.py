@@ -1,0 +1,143 @@
+"""The record of a merge, a line for each finished tensor, from which an interrupted run is gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from owm_compute import __version__
+from owm_compute.merge.program import Program
+from owm_compute.merge.resolve import Task
+from owm_compute.merge.tensor_run import ChunkFigures
+
+RECORD = "merge-record.jsonl"
+RecordLine = dict[str, Any]
+_PIECE = 1 << 20
+
+
+class Record:
+    """`merge-record.jsonl` being written: a head that names program and engine, then a line a finished tensor."""
+
+    def __init__(self, path: Path, program: Program) -> None:
+        text = program.model_dump_json(by_alias=True)
+        self._head = {
+            "schema": "owm.merge-record/1",
+            "program_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "engine": __version__,
+        }
+        self._left = _read_lines(path) if path.exists() else []
+        if self._left and self._left[0] == self._head:
+            self._left = self._left[1:]
+        else:
+            self._left = []
+        self._stream = path.open("w", encoding="utf-8")
+        self._write(self._head)
+
+    def finished(self, path: Path, head: bytes, tensors: Sequence[tuple[str, int]]) -> list[RecordLine]:
+        """The lines of those first tensors (name, bytes) of a file that an earlier run left whole, by digest."""
+        lines = [line for line in self._left if line.get("file") == path.name]
+        if not lines or not path.exists():
+            return []
+        good: list[RecordLine] = []
+        with path.open("rb") as stream:
+            if stream.read(len(head)) != head:
+                return []
+            for line, (name, size) in zip(lines, tensors, strict=False):
+                if line.get("name") != name or line.get("sha256") != _digest(stream.read, size):
+                    break
+                good.append(line)
+        return good
+
+    def append(self, line: RecordLine) -> None:
+        """Adds a finished tensor. Its bytes are in the file already."""
+        self._write(line)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+        self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+
+def tensor_line(task: Task, file: str, figures: Sequence[ChunkFigures], sha256: str) -> RecordLine:
+    """What the record says of a tensor; norms and cosines are of what the method takes: differences or values."""
+    line: RecordLine = {
+        "name": task.name,
+        "file": file,
+        "dtype": task.spec.dtype,
+        "shape": list(task.spec.shape),
+        "method": task.method.name,
+        "settings": {**task.settings.values, **task.settings.each},
+        "models": [{"label": operand.label, "identity": operand.identity} for operand in task.models],
+        "base": None if task.base is None else {"label": task.base.label, "identity": task.base.identity},
+    }
+    if not task.is_exact:
+        line["statistics"] = _statistics(len(task.models), figures)
+    return {**line, "sha256": sha256}
+
+
+def _statistics(models: int, figures: Sequence[ChunkFigures]) -> dict[str, Any]:
+    pairs = list(itertools.combinations_with_replacement(range(models), 2))
+    dots = {pair: math.fsum(chunk.dots[i] for chunk in figures if chunk.dots) for i, pair in enumerate(pairs)}
+    norms = [math.sqrt(dots[i, i]) for i in range(models)]
+    cosines = [
+        _rounded(dots[i, j] / (norms[i] * norms[j])) if norms[i] * norms[j] > 0 else 0.0 for i, j in pairs if i != j
+    ]
+    tally: dict[str, float] = {}
+    for chunk in figures:
+        for name, value in chunk.tally.items():
+            tally[name] = tally.get(name, 0) + value
+    return {
+        "norms": [_rounded(norm) for norm in norms],
+        "cosines": cosines,
+        "norm": _rounded(math.sqrt(math.fsum(chunk.square for chunk in figures))),
+        "non_finite": 0,
+        **tally,
+    }
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits: as many as sums in single precision carry."""
+    return float(f"{value:.6g}")
+
+
+def _read_lines(path: Path) -> list[RecordLine]:
+    lines: list[RecordLine] = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            break
+        if not isinstance(line, dict):
+            break
+        lines.append(line)
+    return lines
+
+
+def _digest(read: Callable[[int], bytes], size: int) -> str | None:
+    digest = hashlib.sha256()
+    for length in _piece_lengths(size):
+        piece = read(length)
+        if len(piece) != length:
+            return None
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _piece_lengths(size: int) -> Iterator[int]:
+    while size:
+        length = min(_PIECE, size)
+        yield length
+        size -= length
