@@ -34,10 +34,13 @@ class MergeParent(Strict):
 
 
 class MergeSpec(Strict):
-    """The weighted sum of two to 32 models."""
+    """A merge program, by input name; or the weighted sum of two to 32 models."""
 
-    method: Literal["linear"]
-    models: Annotated[list[MergeParent], Field(min_length=2, max_length=32)]
+    program: InputName | None = None
+    dry_run: bool = False
+    """Output files are written, hashed and reported, and not uploaded: what a merge is verified with."""
+    method: Literal["linear"] = "linear"
+    models: Annotated[list[MergeParent], Field(max_length=32, default_factory=list)]
     normalize: bool = True
     out_dtype: Literal["F32", "F16", "BF16"] | None = None
     output: FileName = "model.safetensors"
@@ -128,6 +131,8 @@ class MergeSubmission(_Submission):
 
     def references(self) -> list[tuple[str, str]]:
         """(field, input name) of every input the spec needs."""
+        if self.spec.program is not None:
+            return [("spec.program", self.spec.program)]
         return [
             (f"spec.models.{i}.weights.{j}", name)
             for i, parent in enumerate(self.spec.models)
@@ -237,7 +242,7 @@ def _origin(url: str, field: str) -> tuple[str, str, int | None]:
 
 
 def _check_weights(spec: MergeSpec) -> None:
-    if spec.normalize and sum(parent.weight for parent in spec.models) == 0:
+    if spec.program is None and spec.normalize and sum(parent.weight for parent in spec.models) == 0:
         raise ComputeError(
             "weights_sum_zero",
             "the weights sum to zero, so they can't be normalised",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,9 +16,12 @@ import torch
 
 from owm_compute.data.table import Table, read_table, require_model
 from owm_compute.data.task import parse_task
+from owm_compute.errors import ComputeError
 from owm_compute.evaluate.classification import evaluate_classifier
-from owm_compute.jobs.work import OutputFile, WorkRequest
+from owm_compute.jobs.work import OutputFile, WorkInput, WorkRequest
 from owm_compute.merge.linear import merge_linear
+from owm_compute.merge.run import parse_program, run_merge
+from owm_compute.merge.statistics import StatisticStore
 from owm_compute.models.config import ModelConfig, parse_config, parse_config_bytes
 from owm_compute.models.load import load_model
 from owm_compute.progress import Progress
@@ -46,11 +50,17 @@ class Inputs:
 
     def path(self, name: str) -> Path:
         """Where the input lies."""
-        return Path(self._by_name[name].path)
+        return Path(self._item(name).path)
 
     def sha256(self, name: str) -> str:
         """The input's digest."""
-        return self._by_name[name].sha256
+        return self._item(name).sha256
+
+    def _item(self, name: str) -> WorkInput:
+        item = self._by_name.get(name)
+        if item is None:
+            raise ComputeError("input_missing", f"no input is named {name!r}", field=name, fix="add it to inputs")
+        return item
 
     def shards(self, names: list[str]) -> list[tuple[str, Path]]:
         """(name, path) of several inputs."""
@@ -81,6 +91,8 @@ def run_job(request: WorkRequest, progress: Progress) -> JobOutput:
 def _merge(request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) -> JobOutput:
     spec = MergeSpec.model_validate(request.spec)
     started = time.monotonic()
+    if spec.program is not None:
+        return _run_program(spec.program, request, inputs, out, progress)
     with ExitStack() as stack:
         parents = [stack.enter_context(TensorSet(inputs.shards(parent.weights))) for parent in spec.models]
         report = merge_linear(
@@ -106,6 +118,28 @@ def _merge(request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) 
     file = OutputFile(path=spec.output, sha256=report.sha256, size=report.size)
     # Merges stay on the CPU, whose arithmetic is the same on every machine.
     return JobOutput([file], record, report.bytes_read, "cpu")
+
+
+def _run_program(name: str, request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) -> JobOutput:
+    started = time.monotonic()
+    store = StatisticStore(Path(request.directory) / "statistics.json")
+    program = parse_program(inputs.path(name).read_bytes())
+    report = run_merge(program, inputs, out, threads=len(os.sched_getaffinity(0)), progress=progress, statistics=store)
+    store.save()
+    record = {
+        "program_sha256": inputs.sha256(name),
+        "seed": program.seed,
+        "determinism": report.determinism,
+        "tensors": report.tensors,
+        "parameters": report.parameters,
+        "statistics": {"computed": store.computed, "found": store.found},
+        "bytes_read": report.bytes_read,
+        "bytes_written": report.bytes_written,
+        "resumed_bytes": report.resumed_bytes,
+        "seconds": round(time.monotonic() - started, 6),
+    }
+    files = [OutputFile(path=file.path, sha256=file.sha256, size=file.size) for file in report.files]
+    return JobOutput(files, record, report.bytes_read, "cpu")
 
 
 def _evaluate(request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) -> JobOutput:

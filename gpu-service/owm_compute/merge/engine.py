@@ -85,7 +85,7 @@ def run_program(
                 on_file(report)
     if len(files) > 1:
         reports.append(_write_index(files, output))
-    reports.append(FileReport(RECORD, *_digest_of(output / RECORD)))
+    reports.append(FileReport(RECORD, *digest_of(output / RECORD)))
     tasks = [task for file in files for task in file.tasks]
     return MergeReport(
         files=reports,
@@ -221,9 +221,10 @@ def _write_index(files: Sequence[OutputFile], output: Path) -> FileReport:
     document = {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
     path = output / INDEX
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    return FileReport(INDEX, *_digest_of(path))
+    return FileReport(INDEX, *digest_of(path))
 
 
-def _digest_of(path: Path) -> tuple[str, int]:
+def digest_of(path: Path) -> tuple[str, int]:
+    """SHA-256 (hex) and size of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size

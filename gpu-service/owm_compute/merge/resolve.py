@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Importing the package is what registers the methods that a program may name.
+import owm_compute.merge.methods  # noqa: F401
 from owm_compute.errors import ComputeError
 from owm_compute.merge.method import Method, bind, find_method
 from owm_compute.merge.program import Operation, OutputSpec, Program, Settings, TensorOp
