@@ -17,6 +17,7 @@ Name = Annotated[str, Field(min_length=1, max_length=512)]
 Index = Annotated[int, Field(ge=0, le=100_000)]
 Dtype = Literal["F64", "F32", "F16", "BF16"]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+PermutedAxis = Annotated[str, Field(pattern=r"^[^*]{1,512}(\*[1-9][0-9]{0,8})?$")]
 OutputPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -113,8 +114,10 @@ class AlignSpec(Strict):
     """Hidden units of every other model are permuted to fit those of `reference` (git re-basin, weight matching)."""
 
     reference: Index
-    spec: dict[str, list[str | None]] | None = None
-    """Permutation group of each axis of each tensor; null infers it for plain MLPs and CNNs."""
+    spec: Annotated[dict[Name, list[PermutedAxis | None]], Field(max_length=100_000)] | None = None
+    """Permutation group of each axis of each tensor, null where nothing is permuted; `group*b` is an axis on which each
+    unit has b indices in a row (a flattened convolution). Without a spec it follows from the architecture.
+    """
 
 
 class ConfigSpec(Strict):
