@@ -129,13 +129,10 @@ class _Engine:
         keep = len(head) + sum(task.spec.nbytes for task in ordered[: len(done)]) if done else 0
         self.resumed_bytes += keep
         self._written += sum(task.spec.nbytes for task in ordered[: len(done)])
-        with (
-            SafetensorsWriter(path, specs, _METADATA, keep=keep) as writer,
-            ThreadPoolExecutor(1) as hasher,
-        ):
+        with SafetensorsWriter(path, specs, _METADATA, keep=keep) as writer:
             for line in done:
                 record.append(line)
-            self._write_tensors(ordered[len(done) :], file.path, writer, hasher, record, pool)
+            self._write_tensors(ordered[len(done) :], file.path, writer, record, pool)
             sha256, size = writer.finish()
         return FileReport(file.path, sha256, size)
 
@@ -144,27 +141,22 @@ class _Engine:
         tasks: Sequence[Task],
         path: str,
         writer: SafetensorsWriter,
-        hasher: ThreadPoolExecutor,
         record: Record,
         pool: ThreadPoolExecutor,
     ) -> None:
         pieces = self._pieces(tasks, pool)
         try:
             for task in tasks:
-                digest = hashlib.sha256()
                 figures = []
                 for _ in range(0, count_of(task.spec.shape), self._length):
                     future, buffer, data = next(pieces)
                     figures.append(future.result())
-                    # The tensor's own digest is taken beside the file's, on another thread.
-                    hashed = hasher.submit(digest.update, data)
                     writer.write(data)
-                    hashed.result()
                     self._buffers.put(buffer)
                     self._written += len(data)
                     self._progress.step(self._written, self._total, "bytes")
                 self.bytes_read += sum(_bytes_read(task))
-                record.append(tensor_line(task, path, figures, digest.hexdigest()))
+                record.append(tensor_line(task, path, figures, writer.prefix_sha256()))
         finally:
             pieces.close()
 

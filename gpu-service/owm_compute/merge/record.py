@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,15 +44,17 @@ class Record:
         lines = [line for line in self._left if line.get("file") == path.name]
         if not lines or not path.exists():
             return []
-        good: list[RecordLine] = []
+        good = 0
+        digest = hashlib.sha256(head)
         with path.open("rb") as stream:
             if stream.read(len(head)) != head:
                 return []
-            for line, (name, size) in zip(lines, tensors, strict=False):
-                if line.get("name") != name or line.get("sha256") != _digest(stream.read, size):
+            for index, (line, (name, size)) in enumerate(zip(lines, tensors, strict=False), start=1):
+                if line.get("name") != name or not _feed(digest.update, stream.read, size):
                     break
-                good.append(line)
-        return good
+                if line.get("prefix_sha256") == digest.hexdigest():
+                    good = index
+        return lines[:good]
 
     def append(self, line: RecordLine) -> None:
         """Adds a finished tensor. Its bytes are in the file already."""
@@ -71,8 +73,12 @@ class Record:
         self._stream.close()
 
 
-def tensor_line(task: Task, file: str, figures: Sequence[ChunkFigures], sha256: str) -> RecordLine:
-    """What the record says of a tensor; norms and cosines are of what the method takes: differences or values."""
+def tensor_line(task: Task, file: str, figures: Sequence[ChunkFigures], prefix_sha256: str) -> RecordLine:
+    """What the record says of a tensor.
+
+    Norms and cosines are of what the method takes: differences from the base, or values. `prefix_sha256` is the digest
+    of the file up to the tensor's end: it tells the first tensor in which two runs differ, and costs nothing.
+    """
     line: RecordLine = {
         "name": task.name,
         "file": file,
@@ -85,7 +91,7 @@ def tensor_line(task: Task, file: str, figures: Sequence[ChunkFigures], sha256: 
     }
     if not task.is_exact:
         line["statistics"] = _statistics(len(task.models), figures)
-    return {**line, "sha256": sha256}
+    return {**line, "prefix_sha256": prefix_sha256}
 
 
 def _statistics(models: int, figures: Sequence[ChunkFigures]) -> dict[str, Any]:
@@ -126,18 +132,12 @@ def _read_lines(path: Path) -> list[RecordLine]:
     return lines
 
 
-def _digest(read: Callable[[int], bytes], size: int) -> str | None:
-    digest = hashlib.sha256()
-    for length in _piece_lengths(size):
-        piece = read(length)
-        if len(piece) != length:
-            return None
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _piece_lengths(size: int) -> Iterator[int]:
+def _feed(update: Callable[[bytes], None], read: Callable[[int], bytes], size: int) -> bool:
+    """Whether so many bytes could be read."""
     while size:
-        length = min(_PIECE, size)
-        yield length
-        size -= length
+        piece = read(min(_PIECE, size))
+        if not piece:
+            return False
+        update(piece)
+        size -= len(piece)
+    return True

@@ -11,11 +11,12 @@ import torch
 
 from owm_compute.errors import ComputeError
 from owm_compute.merge.method import Apply, Chunk
-from owm_compute.merge.reduce import LANES, tree_sum
 from owm_compute.merge.resolve import Task, count_of
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.workspace import Workspace, wide_dtype
 from owm_compute.tensors.torch_io import TORCH_DTYPES
+
+_FEW = 256
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,13 @@ class TensorRun:
             return ChunkFigures([], square, {})
         workspace = self._workspace()
         chunk = workspace.load(self.task, start, len(out))
-        lanes = workspace.view("lanes", wide_dtype(self.task), min(LANES, len(out)))
-        product = workspace.view("product", wide_dtype(self.task), min(LANES, len(out)))
+        product = workspace.view("product", wide_dtype(self.task), len(out))
         pairs = itertools.combinations_with_replacement(chunk.models, 2)
-        dots = [_dot(a, b, lanes, product) for a, b in pairs]
+        dots = [_dot(a, b, product) for a, b in pairs]
         if not math.isfinite(sum(dots)):
             self._find_non_finite(start, len(out))
         result = apply(chunk)
-        square = _dot(result, result, lanes, product)
+        square = _dot(result, result, product)
         out.copy_(result)
         self._require_finite(square, out, start)
         return ChunkFigures(dots, square, chunk.tally)
@@ -162,12 +162,12 @@ class TensorRun:
                 )
 
 
-def _dot(a: torch.Tensor, b: torch.Tensor, lanes: torch.Tensor, product: torch.Tensor) -> float:
-    """A dot product for the record: lanes of the chunk, so that it is the same on any machine."""
-    width = len(lanes)
-    torch.mul(a[:width], b[:width], out=lanes)
-    for low in range(width, len(a), width):
-        part = min(width, len(a) - low)
-        torch.mul(a[low : low + part], b[low : low + part], out=product[:part])
-        lanes[:part] += product[:part]
-    return tree_sum(lanes.double())
+def _dot(a: torch.Tensor, b: torch.Tensor, product: torch.Tensor) -> float:
+    """A dot product for the record: halved elementwise down to a few values, so that it is the same on any machine."""
+    torch.mul(a, b, out=product)
+    n = len(product)
+    while n > _FEW:
+        half = (n + 1) // 2
+        product[: n - half] += product[half:n]
+        n = half
+    return math.fsum(product[:n].tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ class SafetensorsWriter:
             self._go_on(keep)
         else:
             self._file = path.open("wb", buffering=0)
+            # A disk that is too small fails here, before any work; and blocks that are there cost less to fill.
+            os.posix_fallocate(self._file.fileno(), 0, self._expected)
             self.write(memoryview(head))
 
     def _go_on(self, keep: int) -> None:
@@ -84,7 +87,6 @@ class SafetensorsWriter:
                 raise ValueError(f"the file has {self.size} bytes, not the {keep} to keep")
             self._digest.update(piece)
             self.size += len(piece)
-        self._file.truncate(keep)
 
     def write(self, data: memoryview) -> None:
         """Appends bytes."""
@@ -93,6 +95,10 @@ class SafetensorsWriter:
         while done < len(data):
             done += self._file.write(data[done:])
         self.size += len(data)
+
+    def prefix_sha256(self) -> str:
+        """SHA-256 (hex) of everything written so far, from the beginning of the file."""
+        return self._digest.copy().hexdigest()
 
     def finish(self) -> tuple[str, int]:
         """Closes the file; its SHA-256 (hex) and size. Raises `ValueError` when bytes are missing or too many."""
