@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from owm_compute.merge.align import AlignedSource
 from owm_compute.merge.method import Apply
 from owm_compute.merge.program import Program
 from owm_compute.merge.record import RECORD, Record, tensor_line
@@ -77,7 +78,9 @@ def run_program(
     files = resolve(program, sources)
     engine = _Engine(files, statistics or StatisticStore(), threads, chunk, progress or Silent())
     reports = []
-    with Record(output / RECORD, program) as record, ThreadPoolExecutor(threads) as pool:
+    alignment = [source.record() for source in sources if isinstance(source, AlignedSource)]
+    exact = not alignment and all(task.method.determinism == "exact" for file in files for task in file.tasks)
+    with Record(output / RECORD, program, alignment) as record, ThreadPoolExecutor(threads) as pool:
         for file in files:
             report = engine.write(file, output / file.path, record, pool)
             reports.append(report)
@@ -93,7 +96,7 @@ def run_program(
         parameters=sum(count_of(task.spec.shape) for task in tasks),
         bytes_read=engine.bytes_read,
         bytes_written=sum(report.size for report in reports) - engine.resumed_bytes,
-        determinism="exact" if all(task.method.determinism == "exact" for task in tasks) else "tolerance",
+        determinism="exact" if exact else "tolerance",
         resumed_bytes=engine.resumed_bytes,
     )
 

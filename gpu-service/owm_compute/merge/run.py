@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from owm_compute.errors import ComputeError
+from owm_compute.merge.align import align_sources
 from owm_compute.merge.computed import ComputedSource
 from owm_compute.merge.engine import FileReport, MergeReport, digest_of, run_program
 from owm_compute.merge.program import ConfigSpec, Program, SourceSpec
 from owm_compute.merge.statistics import StatisticStore
+from owm_compute.models.config import MAX_CONFIG_BYTES
 from owm_compute.progress import Progress
 from owm_compute.tensors.operand import Source
 from owm_compute.tensors.safetensors_source import SafetensorsSource
@@ -53,7 +55,7 @@ def run_merge(
 ) -> MergeReport:
     """Runs a program over a job's inputs; see `run_program`. Writes `config.json` too where the program says so."""
     with ExitStack() as stack:
-        sources = _open_all(program, inputs, statistics, stack)
+        sources = _open_all(program, inputs, statistics, progress, stack)
         report = run_program(
             program, sources, output, threads=threads, progress=progress, statistics=statistics, on_file=on_file
         )
@@ -62,13 +64,22 @@ def run_merge(
     return replace(report, files=[*report.files, _write_config(program, program.config, inputs, output)])
 
 
-def _open_all(program: Program, inputs: InputFiles, statistics: StatisticStore, stack: ExitStack) -> Sequence[Source]:
-    return [stack.enter_context(_open(spec, inputs, statistics, stack)) for spec in program.sources]
+def _open_all(
+    program: Program, inputs: InputFiles, statistics: StatisticStore, progress: Progress, stack: ExitStack
+) -> Sequence[Source]:
+    sources = [stack.enter_context(_open(spec, inputs, statistics, progress, stack)) for spec in program.sources]
+    if program.align is None:
+        return sources
+    configs = [None if spec.config is None else _read_object(spec.config, inputs) for spec in program.sources]
+    return align_sources(program.align, sources, configs, seed=program.seed, progress=progress)
 
 
-def _open(spec: SourceSpec, inputs: InputFiles, statistics: StatisticStore, stack: ExitStack) -> Source:
+def _open(
+    spec: SourceSpec, inputs: InputFiles, statistics: StatisticStore, progress: Progress, stack: ExitStack
+) -> Source:
     if spec.program is not None:
-        return ComputedSource(spec.label, spec.program, _open_all(spec.program, inputs, statistics, stack), statistics)
+        parts = _open_all(spec.program, inputs, statistics, progress, stack)
+        return ComputedSource(spec.label, spec.program, parts, statistics)
     return SafetensorsSource(
         [(name, inputs.path(name), inputs.sha256(name)) for name in spec.weights], label=spec.label
     )
@@ -80,10 +91,21 @@ def _write_config(program: Program, config: ConfigSpec, inputs: InputFiles, outp
         raise ComputeError("invalid_spec", "the source of config.json has no configuration", field="program.config")
     raw = inputs.path(name).read_bytes()
     if config.patch:
-        document = json.loads(raw)
-        if not isinstance(document, dict):
-            raise ComputeError("invalid_spec", f"{name} is no JSON object", field=name)
-        raw = (json.dumps({**document, **config.patch}, indent=2, ensure_ascii=False) + "\n").encode()
+        document = {**_read_object(name, inputs), **config.patch}
+        raw = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
     path = output / "config.json"
     path.write_bytes(raw)
     return FileReport("config.json", *digest_of(path))
+
+
+def _read_object(name: str, inputs: InputFiles) -> dict[str, Any]:
+    path = inputs.path(name)
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ComputeError("config_invalid", f"{name} is larger than {MAX_CONFIG_BYTES} bytes", field=name)
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ComputeError("config_invalid", f"{name} is no JSON: {error}", field=name) from None
+    if not isinstance(document, dict):
+        raise ComputeError("config_invalid", f"{name} is no JSON object", field=name)
+    return document
