@@ -9,7 +9,7 @@ import { canonicalJson } from "../formats/canonical-json";
 import { createRepo } from "../hub/lifecycle";
 import { findRepo, type Repository, targetOf } from "../hub/repositories";
 import { type JobId, newJobId, parseRefName, parseRepoId, type RefName, type RepoId, type Sha256 } from "../ids";
-import { sha256Of } from "../store/contents";
+import { sha256Of, storeBytes } from "../store/contents";
 import { IS_OPEN } from "../store/scopes";
 import { jobEventStatement } from "./job-events";
 import { findJobByKey, type Job, jobSubject, loadJob } from "./jobs";
@@ -36,16 +36,22 @@ export async function acceptJob(caller: Caller, request: JobRequest, idempotency
   if (before !== null) return before;
 
   const output = request.kind === "evaluate" ? null : await findOutput(caller, request.output);
-  const plan = await planJob(caller, request);
+  const { plan, inputs } = await planJob(caller, request);
   if (JSON.stringify(plan).length > MAX_PLAN_CHARS)
     throw new HubError("payload_too_large", {
       problem: "the inputs have too many files for one job: use models with fewer shards",
     });
   // A crash after this leaves an empty repository, which the repeated request then finds and uses.
   const repo = output === null ? null : (output.repo ?? (await createOutput(caller, output, plan)));
+  // Before the batch, like the repository: what no job comes to name is collected.
+  await storeBytes(
+    platform,
+    inputs.map((input) => input.bytes),
+  );
   const id = newJobId(platform.now());
   const row: NewJob = {
     id,
+    made: inputs.map(({ name, sha256 }) => ({ name, sha256 })),
     request,
     requestKey,
     requestSha256,
@@ -130,6 +136,8 @@ type NewJob = {
   readonly requestKey: string | null;
   readonly requestSha256: Sha256;
   readonly plan: Plan;
+  /** Inputs that the hub made for the job. */
+  readonly made: readonly { readonly name: string; readonly sha256: Sha256 }[];
   readonly outputRepoId: string | null;
   readonly outputRef: RefName | null;
 };
@@ -138,7 +146,7 @@ function jobStatements(caller: Caller, actorId: string, job: NewJob): Statement[
   const { platform, actor } = caller;
   const { db } = platform;
   const now = platform.now();
-  const { plan, ...row } = job;
+  const { plan, made, ...row } = job;
   const purpose = purposeOf(plan.kind);
   const inputs = sourcesOf(plan).flatMap(({ repoId, commit, files }) =>
     files.map((file) => ({ ...file, repoId, commit })),
@@ -158,6 +166,8 @@ function jobStatements(caller: Caller, actorId: string, job: NewJob): Statement[
     sql`insert into job_inputs (job_id, name, repo_id, commit_id, path, sha256, size, purpose)
       select ${job.id}, value ->> 'name', value ->> 'repoId', value ->> 'commit', value ->> 'path', value ->> 'sha256', value ->> 'size', ${purpose}
         from json_each(${asJson(inputs)})`,
+    sql`insert into job_contents (job_id, sha256, name)
+      select ${job.id}, value ->> 'sha256', value ->> 'name' from json_each(${asJson(made)})`,
     jobEventStatement(db, { jobId: job.id, attempt: 1, at: now, type: "state", data: { state: "queued" } }),
     eventStatement(
       db,

@@ -1,13 +1,12 @@
 // What the job token opens: the inputs of its job, and uploads for its output, while the job runs.
-import { asc, eq, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, type Caller } from "../access/caller";
 import { queryRows } from "../db/client";
-import { jobInputs } from "../db/schema";
 import { HubError } from "../errors";
 import { type JobId, parseSha256, type Sha256 } from "../ids";
 import type { ByteRange, Platform } from "../platform/platform";
-import { HeldColumn, heldContent, type StoredContent, usable } from "../store/contents";
+import { HeldColumn, heldContent, heldContentOf, STORED, type StoredContent, usable } from "../store/contents";
 import { openUploads, type UploadLinks, uploadLinks } from "../store/uploads";
 import { hasEnded, type Job, jobFacts, jobSubject, loadJob } from "./jobs";
 import type { JobInput } from "./plan";
@@ -35,28 +34,32 @@ export async function workOf(caller: Caller, id: JobId): Promise<Job> {
   return job;
 }
 
-/** In the order of their names, so that every submission lists them alike. */
-export async function loadInputs(platform: Platform, id: JobId): Promise<JobInput[]> {
-  return platform.db
-    .select({ name: jobInputs.name, sha256: jobInputs.sha256, size: jobInputs.size })
-    .from(jobInputs)
-    .where(eq(jobInputs.jobId, id))
-    .orderBy(asc(jobInputs.name));
+/** In the order of their names, so that every submission lists them alike: files of repositories, and what the hub made for the job. */
+export function loadInputs(platform: Platform, id: JobId): Promise<JobInput[]> {
+  return queryRows(
+    platform.db,
+    InputRow,
+    sql`select name, sha256, size from job_inputs where job_id = ${id}
+      union all
+      select j.name, j.sha256, k.size from job_contents j join contents k on k.sha256 = j.sha256 where j.job_id = ${id} and j.name is not null
+      order by name`,
+  );
 }
 
-const InputRow = z.object({
-  sha256: z.string().transform((text) => parseSha256(text, "sha256")),
-  content: HeldColumn.nullable(),
-});
+const sha256 = z.string().transform((text) => parseSha256(text, "sha256"));
+const InputRow = z.object({ name: z.string(), sha256, size: z.number() });
+const StoredInputRow = z.object({ sha256, content: HeldColumn.nullable() });
 
 /** @throws entry_not_found for a name that is no input of the job, or whose repository holds it no more */
 export async function findInput(caller: Caller, id: JobId, name: string, span?: ByteRange): Promise<StoredContent> {
   await findWork(caller, id);
   const [row] = await queryRows(
     caller.platform.db,
-    InputRow,
+    StoredInputRow,
     sql`select i.sha256, ${heldContent(sql`i.repo_id`, sql`i.sha256`, span)} as content
-      from job_inputs i where i.job_id = ${id} and i.name = ${name}`,
+        from job_inputs i where i.job_id = ${id} and i.name = ${name}
+      union all
+      select j.sha256, ${heldContentOf(STORED, sql`j.sha256`)} as content from job_contents j where j.job_id = ${id} and j.name = ${name}`,
   );
   if (row?.content == null) throw new HubError("entry_not_found", { path: name });
   return { sha256: row.sha256, ...usable(row.content, name) };

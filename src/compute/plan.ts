@@ -66,6 +66,8 @@ const MergePlan = z.object({
   copied: z.array(z.object({ path: filePath, file: NewFile })),
   /** The files that the compute service must have uploaded, weights first. */
   outputs: z.array(filePath).min(1),
+  /** Texts that the output has beside them: a changed config.json, the recipe as mergekit writes it, … */
+  documents: z.array(z.object({ path: filePath, text: z.string() })),
   /** The strictest of the parents'; null where no parent says any. */
   licence: z.object({ id: z.string(), name: z.string().nullable(), link: z.string().nullable() }).nullable(),
   /** What who reads the model should know, in sentences. */

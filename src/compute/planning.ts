@@ -6,7 +6,7 @@ import { HubError } from "../errors";
 import { canonicalJson } from "../formats/canonical-json";
 import { findStoredFiles, type StoredFile } from "../hub/files";
 import { findSnapshots, repoName } from "../hub/repositories";
-import { parseFilePath } from "../ids";
+import { parseFilePath, type Sha256 } from "../ids";
 import { sha256Of } from "../store/contents";
 import type { EvaluatePlan, MergePlan, Plan, TrainPlan } from "./plan";
 import {
@@ -19,14 +19,20 @@ import {
 import { findModels, type Located, locate, type ModelFiles, readWhole, revisionQuery, sourceOf } from "./sources";
 import { checkMergeable, readWeights } from "./weights";
 
-export function planJob(caller: Caller, request: JobRequest): Promise<Plan> {
+/** `inputs`: what the hub made for the job to read. */
+export type Planned = {
+  readonly plan: Plan;
+  readonly inputs: readonly { readonly name: string; readonly sha256: Sha256; readonly bytes: Uint8Array }[];
+};
+
+export async function planJob(caller: Caller, request: JobRequest): Promise<Planned> {
   switch (request.kind) {
     case "merge":
-      return planMerge(caller, request);
+      return { plan: await planMerge(caller, request), inputs: [] };
     case "evaluate":
-      return planEvaluation(caller, request);
+      return { plan: await planEvaluation(caller, request), inputs: [] };
     case "train":
-      return planTraining(caller, request);
+      return { plan: await planTraining(caller, request), inputs: [] };
   }
 }
 
@@ -89,6 +95,7 @@ async function planMerge(caller: Caller, request: MergeRequest): Promise<MergePl
       },
     ],
     outputs: [parseFilePath("model.safetensors", "path")],
+    documents: [],
     licence: null,
     notes: [],
     determinism: "exact",

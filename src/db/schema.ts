@@ -463,10 +463,15 @@ export const jobInputs = sqliteTable(
   (t) => [primaryKey({ columns: [t.jobId, t.name] }), index("job_inputs_repo").on(t.repoId)],
 );
 
-/** Bytes the compute service uploaded for a job: linked to a repository only when the job is published. */
+/** Bytes of a job's own: what the compute service uploaded, linked to a repository only when the job is published, and inputs that the hub made. */
 export const jobContents = sqliteTable(
   "job_contents",
-  { jobId: text("job_id").$type<JobId>().notNull(), sha256: text().$type<Sha256>().notNull() },
+  {
+    jobId: text("job_id").$type<JobId>().notNull(),
+    sha256: text().$type<Sha256>().notNull(),
+    /** The name of an input; null for what was uploaded. */
+    name: text(),
+  },
   (t) => [primaryKey({ columns: [t.jobId, t.sha256] }), index("job_contents_sha256").on(t.sha256)],
 );
 

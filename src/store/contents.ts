@@ -55,7 +55,7 @@ export const heldContent = (repoId: SQL, sha256: SQL, span?: ByteRange): SQL =>
   contentOf(sql`repo_contents h`, sql`h.repo_id = ${repoId} and h.sha256 = ${sha256}`, span);
 
 /** The same for bytes that were stored for a repository which does not hold them yet; null where they are gone. */
-export const heldContentOf = ({ fileId, state }: Holding, sha256: Sha256, span?: ByteRange): SQL =>
+export const heldContentOf = ({ fileId, state }: Holding, sha256: Sha256 | SQL, span?: ByteRange): SQL =>
   contentOf(
     sql`(select ${sha256} as sha256, ${fileId} as file_id, ${state} as state) h`,
     sql`coalesce(f.size, k.size) is not null`,

@@ -1,0 +1,1 @@
+ALTER TABLE `job_contents` ADD `name` text;
