@@ -128,7 +128,7 @@ class _Engine:
         tasks = {task.name: task for task in file.tasks}
         ordered = [tasks[name] for name in layout(specs)]
         head = header_bytes(specs, _METADATA)
-        done = record.finished(path, head, [(task.name, task.spec.nbytes) for task in ordered])
+        done = record.finished(path, head, ordered)
         keep = len(head) + sum(task.spec.nbytes for task in ordered[: len(done)]) if done else 0
         self.resumed_bytes += keep
         self._written += sum(task.spec.nbytes for task in ordered[: len(done)])

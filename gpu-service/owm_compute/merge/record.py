@@ -43,8 +43,8 @@ class Record:
         self._stream = path.open("w", encoding="utf-8")
         self._write(self._head)
 
-    def finished(self, path: Path, head: bytes, tensors: Sequence[tuple[str, int]]) -> list[RecordLine]:
-        """The lines of those first tensors (name, bytes) of a file that an earlier run left whole, by digest."""
+    def finished(self, path: Path, head: bytes, tasks: Sequence[Task]) -> list[RecordLine]:
+        """The lines of those first tensors of a file that an earlier run made of the same inputs and left whole."""
         lines = [line for line in self._left if line.get("file") == path.name]
         if not lines or not path.exists():
             return []
@@ -53,8 +53,9 @@ class Record:
         with path.open("rb") as stream:
             if stream.read(len(head)) != head:
                 return []
-            for index, (line, (name, size)) in enumerate(zip(lines, tensors, strict=False), start=1):
-                if line.get("name") != name or not _feed(digest.update, stream.read, size):
+            for index, (line, task) in enumerate(zip(lines, tasks, strict=False), start=1):
+                same = _described(task, path.name).items() <= line.items()
+                if not same or not _feed(digest.update, stream.read, task.spec.nbytes):
                     break
                 if line.get("prefix_sha256") == digest.hexdigest():
                     good = index
@@ -83,7 +84,13 @@ def tensor_line(task: Task, file: str, figures: Sequence[ChunkFigures], prefix_s
     Norms and cosines are of what the method takes: differences from the base, or values. `prefix_sha256` is the digest
     of the file up to the tensor's end: it tells the first tensor in which two runs differ, and costs nothing.
     """
-    line: RecordLine = {
+    figured = {} if task.is_exact else {"statistics": _statistics(len(task.models), figures)}
+    return {**_described(task, file), **figured, "prefix_sha256": prefix_sha256}
+
+
+def _described(task: Task, file: str) -> RecordLine:
+    """What is known of a tensor before it is computed."""
+    return {
         "name": task.name,
         "file": file,
         "dtype": task.spec.dtype,
@@ -93,9 +100,6 @@ def tensor_line(task: Task, file: str, figures: Sequence[ChunkFigures], prefix_s
         "models": [{"label": operand.label, "identity": operand.identity} for operand in task.models],
         "base": None if task.base is None else {"label": task.base.label, "identity": task.base.identity},
     }
-    if not task.is_exact:
-        line["statistics"] = _statistics(len(task.models), figures)
-    return {**line, "prefix_sha256": prefix_sha256}
 
 
 def _statistics(models: int, figures: Sequence[ChunkFigures]) -> dict[str, Any]:
