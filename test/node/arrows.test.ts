@@ -31,7 +31,9 @@ const levelOf = (file: string): number => LEVELS.findIndex((rooms) => rooms.incl
 
 function importsOf(file: string): string[] {
   const text = readFileSync(path.join(SRC, file), "utf8");
-  return [...text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)].map((match) => match[1] ?? "");
+  const targets = [...text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)].map((match) => match[1] ?? "");
+  // Tables are data, not a room.
+  return targets.filter((target) => !target.endsWith(".json"));
 }
 
 const edges = files.flatMap((file) =>

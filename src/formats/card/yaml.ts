@@ -49,32 +49,48 @@ export function parseCard(readme: string): CardText {
   return { card: { data: Object.fromEntries(Object.entries(value)), lineOf } };
 }
 
-export type YamlText =
-  | { readonly value: unknown; readonly lineOf: Card["lineOf"] }
-  | { readonly problems: readonly CardProblem[] };
+type YamlDocument = { readonly value: unknown; readonly lineOf: Card["lineOf"] };
+
+export type YamlText = YamlDocument | { readonly problems: readonly CardProblem[] };
 
 /** One YAML document; `firstLine` is where it begins in its file. */
 export function parseYaml(yaml: string, firstLine = 1): YamlText {
+  const parsed = parseYamlDocuments(yaml, firstLine);
+  if ("problems" in parsed) return parsed;
+  const [document, second] = parsed.documents;
+  if (second !== undefined) return problemAt(second.lineOf([]), "A second YAML document begins here: keep one");
+  return document ?? { value: null, lineOf: () => firstLine };
+}
+
+/** All documents of a stream, within one bound for all of them. */
+export function parseYamlDocuments(
+  yaml: string,
+  firstLine = 1,
+): { readonly documents: readonly YamlDocument[] } | { readonly problems: readonly CardProblem[] } {
   const lines = new LineCounter();
   const lineAt = (offset: number): number => firstLine - 1 + Math.max(1, lines.linePos(offset).line);
+  const sum = { values: 0, characters: 0 };
+  const documents: YamlDocument[] = [];
   try {
-    const [document, second] = new Composer({
+    const composer = new Composer({
       schema: "core",
       // The library compares each key with each other one.
       uniqueKeys: false,
       merge: false,
       prettyErrors: false,
       logLevel: "error",
-    }).compose(withinDepth(new Parser(lines.addNewLine).parse(yaml), lineAt), true, yaml.length);
-    if (document === undefined) return { value: null, lineOf: () => firstLine };
-    if (second !== undefined) return problemAt(lineAt(second.range[0]), "A second YAML document begins here: keep one");
-    if (document.errors.length > 0)
-      return { problems: document.errors.map(({ message, pos }) => ({ line: lineAt(pos[0]), message })) };
-    const repeated = repeatedKey(document.contents);
-    if (repeated !== null) return problemAt(lineAt(repeated), "Map keys must be unique: this one comes twice");
-    const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
-    measure(value, { values: 0, characters: 0 }, 0);
-    return { value, lineOf: (path) => lineAt(offsetOf(document, path)) };
+    });
+    const tokens = withinDepth(new Parser(lines.addNewLine).parse(yaml), lineAt);
+    for (const document of composer.compose(tokens, false, yaml.length)) {
+      if (document.errors.length > 0)
+        return { problems: document.errors.map(({ message, pos }) => ({ line: lineAt(pos[0]), message })) };
+      const repeated = repeatedKey(document.contents);
+      if (repeated !== null) return problemAt(lineAt(repeated), "Map keys must be unique: this one comes twice");
+      const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
+      measure(value, sum, 0);
+      documents.push({ value, lineOf: (path) => lineAt(offsetOf(document, path)) });
+    }
+    return { documents };
   } catch (error) {
     if (error instanceof TooMuch) return problemAt(firstLine, error.message);
     // The library's own recursion, or its own bound on aliases.
