@@ -1,75 +1,118 @@
-// Merges: the compute engine as a library beside `cp` of the same models, and a whole job through the hub.
+// Merges: the engine beside `cp` of the same bytes and beside mergekit, as whole processes; and a whole job through the hub.
 import { execFile } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
 import * as z from "zod";
 import { fileSource, MIB } from "./kit/bytes.ts";
 import { printHeading, printTable } from "./kit/report.ts";
-import { interleave, median, rate, ratio, type Sample, samplesOf, spread, type Target } from "./kit/rounds.ts";
+import { interleave, median, ratio, type Sample, samplesOf, type Target } from "./kit/rounds.ts";
 import type { Stage } from "./kit/stage.ts";
 
 const ROOT = dirname(import.meta.dirname);
+const PYTHON = join(ROOT, "gpu-service", ".venv", "bin", "python");
+const MODELS = join(ROOT, "bench", "merge_models.py");
 const POLL_MS = 100;
 const JOB_LIMIT_MS = 600_000;
+/** A program that takes mergekit-yaml's arguments, in an environment of its own. */
+const MERGEKIT = process.env.OWM_BENCH_MERGEKIT;
+/** What mergekit is too slow for in every round is measured less often. */
+const SLOW = new Set(["ties", "dare_ties", "della"]);
 
-const stepShape = z.object({
-  work: z.number(),
+const measuredShape = z.object({
   seconds: z.number(),
   cpuSeconds: z.number(),
-  beforeMiB: z.number(),
   peakMiB: z.number(),
+  status: z.number(),
+  stdout: z.string(),
+  stderr: z.string(),
 });
-type Step = z.output<typeof stepShape>;
+type Measured = z.output<typeof measuredShape>;
 
-async function run(step: "make" | "merge" | "copy" | "digest", ...args: string[]): Promise<Step> {
-  const service = join(ROOT, "gpu-service");
-  const { stdout } = await promisify(execFile)(
-    join(service, ".venv", "bin", "python"),
-    [join(ROOT, "bench", "merge_pair.py"), step, ...args],
-    { env: { ...process.env, PYTHONPATH: service, OMP_NUM_THREADS: "1" } },
-  );
-  return stepShape.parse(JSON.parse(stdout));
+async function measured(command: string, ...args: string[]): Promise<Measured> {
+  const { stdout } = await promisify(execFile)(PYTHON, [join(ROOT, "bench", "kit", "measured.py"), command, ...args], {
+    env: { ...process.env, PYTHONPATH: join(ROOT, "gpu-service"), OMP_NUM_THREADS: "2" },
+    maxBuffer: 64 * MIB,
+  });
+  const answer = measuredShape.parse(JSON.parse(stdout));
+  if (answer.status !== 0) throw new Error(`${command} ${args.join(" ")} failed: ${answer.stderr}`);
+  return answer;
 }
 
-async function benchEngine(folder: string, mebibytes: number, rounds: number): Promise<void> {
-  printHeading(`Linear merge of two bf16 models of ${mebibytes} MiB each, written and fsync'd, ${rounds} rounds`);
-  await run("make", folder, String(mebibytes));
-  const merges: Step[] = [];
-  const COPY = "cp of both models";
-  const targets: Target[] = [
-    { name: COPY, run: () => run("copy", folder) },
-    {
-      name: "merge",
-      run: async () => {
-        const step = await run("merge", folder);
-        merges.push(step);
-        return step;
-      },
-    },
-    { name: "SHA-256 of the merged model alone", run: () => run("digest", folder) },
+/** A shell line whose output files are on the disk when it ends. */
+const durable = (line: string, out: string): Promise<Measured> =>
+  measured("sh", "-c", `rm -rf '${out}' && mkdir '${out}' && ${line} && sync '${out}'/*.safetensors`);
+
+type Competitor = { readonly name: string; readonly run: () => Promise<Measured> };
+
+function competitors(folder: string, size: string, run: string): Competitor[] {
+  const out = join(folder, "out");
+  const engine = (threads: number): Competitor => ({
+    name: `engine, ${threads === 1 ? "1 thread" : `${threads} threads`}`,
+    run: () => durable(`OWM_THREADS=${threads} '${PYTHON}' '${MODELS}' merge '${folder}' ${size} ${run} '${out}'`, out),
+  });
+  const inputs = ["one", "two"].map((name) => `'${join(folder, size, name)}'`);
+  const copies = inputs.map(
+    (place, i) => `for f in ${place}/*.safetensors; do cp "$f" '${out}'/${i}-$(basename "$f"); done`,
+  );
+  const found: Competitor[] = [
+    { name: "cp of two models", run: () => durable(copies.join(" && "), out) },
+    engine(1),
+    engine(2),
   ];
+  if (MERGEKIT !== undefined && existsSync(MERGEKIT)) {
+    const recipe = join(folder, `${run}.yml`);
+    found.push({
+      name: "mergekit",
+      run: () => durable(`'${MERGEKIT}' '${recipe}' '${out}' --no-copy-tokenizer --quiet`, out),
+    });
+  }
+  return found;
+}
+
+async function benchEngine(folder: string, size: string, run: string, rounds: number): Promise<void> {
+  printHeading(`${run} of Llama-shaped bf16 checkpoints, size ${size}, whole processes, fsync'd, ${rounds} rounds`);
+  const { stdout } = await measured(PYTHON, MODELS, "configuration", folder, size, run);
+  writeFileSync(join(folder, `${run}.yml`), stdout);
+  const taken = new Map<string, Measured[]>();
+  const targets: Target[] = competitors(folder, size, run).map(({ name, run: once }) => ({
+    name,
+    run: async () => {
+      const result = await once();
+      taken.set(name, [...(taken.get(name) ?? []), result]);
+      return { seconds: result.seconds, work: 1, cpuSeconds: result.cpuSeconds };
+    },
+  }));
   const results = await interleave(targets, rounds);
+  const [copy] = targets;
   printTable(
-    ["", "seconds", "GB/s read", "spread (MB/s)", "beside cp", "CPU s"],
+    ["", "seconds", "min–max", "speed beside cp", "CPU s", "peak MiB"],
     targets.map(({ name }) => {
       const samples = samplesOf(results, name);
+      const seconds = samples.map((sample) => sample.seconds);
       return [
         name,
-        median(samples.map((sample) => sample.seconds)).toFixed(2),
-        (median(samples.map(rate)) / 1e9).toFixed(2),
-        spread(samples, 1e6),
-        ratio(results, name, COPY).toFixed(2),
-        median(samples.map((sample) => sample.cpuSeconds)).toFixed(2),
+        median(seconds).toFixed(1),
+        `${Math.min(...seconds).toFixed(1)}–${Math.max(...seconds).toFixed(1)}`,
+        ratio(results, name, copy?.name ?? name).toFixed(2),
+        median(samples.map((sample) => sample.cpuSeconds)).toFixed(1),
+        Math.max(...(taken.get(name) ?? []).map((one) => one.peakMiB)).toFixed(0),
       ];
     }),
   );
-  const before = Math.max(...merges.map((step) => step.beforeMiB));
-  const peak = Math.max(...merges.map((step) => step.peakMiB));
-  console.log(
-    `memory of the merging process (VmHWM): ${before.toFixed(0)} MiB with PyTorch loaded, ${peak.toFixed(0)} at most`,
-  );
+}
+
+/** What a process spends before it merges anything: a program that is started for each merge pays it each time. */
+async function printStarts(): Promise<void> {
+  const engine = await measured(PYTHON, "-c", "import owm_compute.merge.engine");
+  const starts = [
+    `the engine's imports take ${engine.cpuSeconds.toFixed(1)} CPU s (a job's process has made them already)`,
+  ];
+  if (MERGEKIT === undefined || !existsSync(MERGEKIT))
+    starts.push("mergekit is not measured: set OWM_BENCH_MERGEKIT to a program that takes mergekit-yaml's arguments");
+  else starts.push(`mergekit's ${(await measured(MERGEKIT, "--help")).cpuSeconds.toFixed(1)} CPU s`);
+  console.log(`\n${starts.join("; ")}`);
 }
 
 const jobShape = z.object({ id: z.string(), state: z.string(), error: z.unknown() });
@@ -97,16 +140,19 @@ async function mergeJob({ client }: Stage, models: readonly string[], round: num
   return { seconds: (performance.now() - started) / 1000, work: 1, cpuSeconds: 0 };
 }
 
-async function benchJob(stage: Stage, folder: string, mebibytes: number, rounds: number): Promise<void> {
-  printHeading(`A merge job through the hub, two bf16 models of ${mebibytes} MiB each, ${rounds} rounds`);
-  await run("make", folder, String(mebibytes));
+async function benchJob(stage: Stage, folder: string, rounds: number): Promise<void> {
+  printHeading(`A merge job through the hub, two bf16 models of 110 M parameters each, ${rounds} rounds`);
   const models: string[] = [];
-  for (const name of ["a", "b"]) {
-    const source = await fileSource(join(folder, `${name}.safetensors`));
+  let size = 0;
+  for (const name of ["one", "two"]) {
+    const [shard] = readdirSync(join(folder, "S", name)).filter((file) => file.endsWith(".safetensors"));
+    if (shard === undefined) throw new Error("there is no checkpoint to upload");
+    const source = await fileSource(join(folder, "S", name, shard));
     const repo = await stage.client.createRepo(`model-${name}`, true);
     await stage.client.upload(repo, source, "multipart");
     await stage.client.commit(repo, { "config.json": "{}" }, { "model.safetensors": source });
     models.push(repo);
+    size += source.size;
   }
   let round = 0;
   const name = "submitted → published";
@@ -119,15 +165,28 @@ async function benchJob(stage: Stage, folder: string, mebibytes: number, rounds:
         name,
         median(seconds).toFixed(1),
         `${Math.min(...seconds).toFixed(1)}–${Math.max(...seconds).toFixed(1)}`,
-        ((2 * mebibytes * MIB) / median(seconds) / 1e6).toFixed(0),
+        (size / median(seconds) / 1e6).toFixed(0),
       ],
     ],
   );
 }
 
+const RUNS = [
+  ["M", ["passthrough", "linear", "slerp", "task_arithmetic", "model_stock", "karcher"]],
+  ["S", ["linear", "ties", "dare_ties", "della"]],
+  ["T", ["linear"]],
+] as const;
+
 export async function benchMerge(stage: Stage, { rounds, quick }: { rounds: number; quick: boolean }): Promise<void> {
   const folder = join(stage.folder, "merge");
   mkdirSync(folder);
-  await benchEngine(folder, quick ? 128 : 1024, rounds);
-  await benchJob(stage, folder, quick ? 64 : 256, Math.min(rounds, 3));
+  await measured(PYTHON, MODELS, "make", folder, "S");
+  await printStarts();
+  for (const [size, runs] of RUNS) {
+    if (quick && size !== "S") continue;
+    await measured(PYTHON, MODELS, "make", folder, size);
+    for (const run of runs) await benchEngine(folder, size, run, SLOW.has(run) ? Math.min(rounds, 3) : rounds);
+    if (size !== "S") rmSync(join(folder, size), { recursive: true });
+  }
+  await benchJob(stage, folder, Math.min(rounds, 3));
 }

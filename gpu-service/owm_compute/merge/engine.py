@@ -27,6 +27,7 @@ from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tensor_run import ChunkFigures, TensorRun
 from owm_compute.merge.workspace import Workspace, chunk_length
 from owm_compute.progress import Progress, Silent
+from owm_compute.tensors.dtypes import BITS
 from owm_compute.tensors.operand import Source
 from owm_compute.tensors.torch_io import TORCH_DTYPES, bytes_of
 from owm_compute.tensors.writer import SafetensorsWriter, header_bytes, layout
@@ -118,10 +119,11 @@ class _Engine:
         self.resumed_bytes = 0
         most = max((len(task.operands) for file in files for task in file.tasks), default=1)
         self._length = chunk_length(most, chunk)
+        widest = max((BITS[task.spec.dtype] // 8 for file in files for task in file.tasks), default=1)
         self._buffers: queue.SimpleQueue[torch.Tensor] = queue.SimpleQueue()
         # As many as threads compute into, and as many again that wait for their turn to be written.
         for _ in range(2 * threads + 1):
-            self._buffers.put(torch.empty(self._length * 8, dtype=torch.uint8))
+            self._buffers.put(torch.empty(self._length * widest, dtype=torch.uint8))
 
     def write(self, file: OutputFile, path: Path, record: Record, pool: ThreadPoolExecutor) -> FileReport:
         specs = {task.name: task.spec for task in file.tasks}
