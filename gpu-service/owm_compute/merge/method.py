@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from keyword import iskeyword
-from typing import Literal, Protocol, get_type_hints
+from typing import Any, Literal, Protocol, get_type_hints
 
 import torch
 
@@ -37,6 +37,13 @@ class Chunk:
     scratch: Callable[[int], torch.Tensor]
     tally: dict[str, float] = field(default_factory=dict)
     """Counts that a method reports for the record of the tensor (`kept`, `sign_conflicts`); added up over chunks."""
+
+    @property
+    def origin(self) -> torch.Tensor:
+        """The base, for methods that have none without."""
+        if self.base is None:
+            raise ValueError("the method is registered as one that needs no base")
+        return self.base
 
 
 class Operands(Protocol):
@@ -78,8 +85,8 @@ class Operands(Protocol):
 
 Apply = Callable[[Chunk], torch.Tensor]
 Prepare = Callable[..., Apply]
-OutputShape = Callable[..., tuple[int, ...]]
-"""`f(shape, **parameters)`: shape of the result from that of the operands, so that headers alone tell the layout."""
+OutputShape = Callable[[tuple[int, ...], Mapping[str, Any]], tuple[int, ...]]
+"""Shape of the result from that of the operands and the parameters, so that headers alone tell the layout."""
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ def tree_sum(lanes: torch.Tensor) -> float:
     return float(values[0]) if n else 0.0
 
 
-def _blocks(start: int, length: int) -> Iterator[tuple[int, int, int]]:
+def blocks(start: int, length: int, lanes: int = LANES) -> Iterator[tuple[int, int, int]]:
     """(lane, from, to): a chunk cut where its lanes wrap round."""
     done = 0
     while done < length:
-        lane = (start + done) % LANES
-        step = min(LANES - lane, length - done)
+        lane = (start + done) % lanes
+        step = min(lanes - lane, length - done)
         yield lane, done, done + step
         done += step
 
@@ -41,7 +41,7 @@ class LaneSum:
 
     def add(self, start: int, values: torch.Tensor) -> None:
         """Adds elements [start, start + len(values)); any float dtype, 1-D."""
-        for lane, low, high in _blocks(start, len(values)):
+        for lane, low, high in blocks(start, len(values)):
             self._lanes[lane : lane + high - low] += values[low:high]
 
     def total(self) -> float:
@@ -53,15 +53,17 @@ class Gram:
     """All dot products of n tensors of equal length: products are exact in float64 for float32 values."""
 
     def __init__(self, n: int) -> None:
-        self._wide = torch.empty(n, LANES, dtype=torch.float64)
-        self._product = torch.empty(LANES, dtype=torch.float64)
+        # Fewer lanes for more than eight tensors: 64 of them have 2080 pairs.
+        self._count = LANES >> max(0, (n - 1).bit_length() - 3)
+        self._wide = torch.empty(n, self._count, dtype=torch.float64)
+        self._product = torch.empty(self._count, dtype=torch.float64)
         self._pairs = [(i, j) for i in range(n) for j in range(i, n)]
-        self._lanes = torch.zeros(len(self._pairs), LANES, dtype=torch.float64)
+        self._lanes = torch.zeros(len(self._pairs), self._count, dtype=torch.float64)
         self._n = n
 
     def add(self, start: int, tensors: Sequence[torch.Tensor]) -> None:
         """Adds one chunk of every tensor, from flat index `start`; chunks must come in index order."""
-        for lane, low, high in _blocks(start, len(tensors[0])):
+        for lane, low, high in blocks(start, len(tensors[0]), self._count):
             width = high - low
             for row, tensor in zip(self._wide, tensors, strict=True):
                 row[:width].copy_(tensor[low:high])

@@ -1,1 +1,7 @@
 """The merge methods, one file a family: importing this package registers them all."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _family in iter_modules(__path__):
+    import_module(f"{__name__}.{_family.name}")

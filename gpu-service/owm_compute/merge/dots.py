@@ -1,0 +1,166 @@
+"""Dot products between the operands of a tensor: of whole tensors, of rows, of columns; all that angles are made of.
+
+Whatever a method does in the span of its operands (means on a sphere, projections, norms) follows from their dot
+products, so one sweep is enough however many iterations the method takes. Every sum has a fixed order: see `reduce`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from owm_compute.errors import ComputeError
+from owm_compute.merge.method import Chunk, Operands
+from owm_compute.merge.reduce import LANES, Gram, blocks
+
+Matrix = list[list[float]]
+
+
+def tensors_of(chunk: Chunk) -> list[torch.Tensor]:
+    """The models and, last, the base where there is one."""
+    return chunk.models if chunk.base is None else [*chunk.models, chunk.base]
+
+
+def dots(operands: Operands, *, base: bool = False) -> Matrix:
+    """The n × n matrix of dots of the models (deltas where the method takes deltas), with `base` of the base as well.
+
+    Raises `ComputeError` (`non_finite`) with tensor and index. Kept for later merges of the same operands.
+    """
+    n = operands.models + int(base)
+
+    def compute() -> Sequence[float]:
+        gram = Gram(n)
+        for chunk in operands.sweep():
+            gram.add(chunk.start, tensors_of(chunk)[:n])
+        numbers = [value for row in gram.matrix() for value in row]
+        if not math.isfinite(sum(numbers)):
+            raise non_finite(operands)
+        return numbers
+
+    numbers = operands.statistic(f"dots of {n}", compute)
+    return [numbers[i * n : (i + 1) * n] for i in range(n)]
+
+
+def row_dots(operands: Operands, columns: int) -> Iterator[Matrix]:
+    """The dots of the models within each row, a matrix a row; rows are cut from the flat tensor every `columns`."""
+    n = operands.models
+    for rows in whole_rows(operands, columns):
+        wide = [tensor.double() for tensor in rows[:n]]
+        yield from _matrices({(i, j): _fold(wide[i] * wide[j]) for i in range(n) for j in range(i, n)}, operands)
+
+
+def column_dots(operands: Operands, columns: int) -> Iterator[Matrix]:
+    """The dots of the models within each column, a matrix a column; element i is in column i mod `columns`."""
+    n = operands.models
+    pairs = [(i, j) for i in range(n) for j in range(i, n)]
+    # Several lanes a column where columns are few: an addition costs the same for 1 as for a thousand.
+    lanes = columns * max(1, LANES // columns)
+    sums = {pair: torch.zeros(lanes, dtype=torch.float64) for pair in pairs}
+    for chunk in operands.sweep():
+        for lane, low, high in blocks(chunk.start, chunk.length, lanes):
+            wide = [model[low:high].double() for model in chunk.models]
+            for i, j in pairs:
+                sums[i, j][lane : lane + high - low] += wide[i] * wide[j]
+    yield from _matrices({pair: _fold(total.view(-1, columns).T) for pair, total in sums.items()}, operands)
+
+
+def whole_rows(operands: Operands, columns: int) -> Iterator[list[torch.Tensor]]:
+    """Sweeps over whole rows of `columns` elements, some at a time and in order: each operand (rows, columns).
+
+    Rows may begin in one chunk and end in another, so that no result depends on how the tensor is cut. Beside a chunk,
+    memory holds one row of each operand.
+    """
+    begun: list[list[torch.Tensor]] = []
+    length = 0
+    for chunk in operands.sweep():
+        tensors = tensors_of(chunk)
+        begun = begun or [[] for _ in tensors]
+        ends = (length + chunk.length) // columns * columns - length
+        if ends > 0:
+            yield [
+                torch.cat([*pieces, tensor[:ends]]).view(-1, columns)
+                for pieces, tensor in zip(begun, tensors, strict=True)
+            ]
+            begun = [[] for _ in tensors]
+            length = 0
+        rest = max(ends, 0)
+        for pieces, tensor in zip(begun, tensors, strict=True):
+            pieces.append(tensor[rest:].clone())
+        length += chunk.length - rest
+
+
+def combine(tensors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
+    """Σ factorᵢ·tensorᵢ in order, computed in the memory of `tensors`.
+
+    Factors 0 and 1 are not multiplied with, so that at its ends a mix has the very bytes of one operand.
+    """
+    total: torch.Tensor | None = None
+    for tensor, factor in zip(tensors, factors, strict=True):
+        if factor == 0:
+            continue
+        if factor != 1:
+            tensor.mul_(factor)
+        total = tensor if total is None else total.add_(tensor)
+    return tensors[0].zero_() if total is None else total
+
+
+def scale_rows(values: torch.Tensor, factors: torch.Tensor, columns: int, start: int) -> torch.Tensor:
+    """Multiplies the elements [start, start + len(values)) in place by the factor of their row of `columns`."""
+    factors = factors.to(values)
+    row, head = start // columns, min(-start % columns, len(values))
+    if head:
+        values[:head].mul_(factors[row])
+        row += 1
+    rows, rest = divmod(len(values) - head, columns)
+    values[head : head + rows * columns].view(rows, columns).mul_(factors[row : row + rows, None])
+    if rest:
+        values[-rest:].mul_(factors[row + rows])
+    return values
+
+
+def scale_columns(values: torch.Tensor, factors: torch.Tensor, start: int) -> torch.Tensor:
+    """Multiplies the elements [start, start + len(values)) in place by the factor of their column."""
+    factors = factors.to(values)
+    columns = len(factors)
+    head = min(-start % columns, len(values))
+    first = start % columns
+    values[:head].mul_(factors[first : first + head])
+    rows, rest = divmod(len(values) - head, columns)
+    values[head : head + rows * columns].view(rows, columns).mul_(factors)
+    if rest:
+        values[-rest:].mul_(factors[:rest])
+    return values
+
+
+def non_finite(operands: Operands) -> ComputeError:
+    """The error that names the first element of the operands that is NaN or infinite."""
+    for chunk in operands.sweep():
+        for tensor in tensors_of(chunk):
+            bad = ~torch.isfinite(tensor)
+            if bool(bad.any()):
+                where = f"at index {chunk.start + int(bad.nonzero()[0])}"
+                return ComputeError(
+                    "non_finite", f"tensor {operands.name!r} is not finite {where}", field=operands.name
+                )
+    return ComputeError("non_finite", f"the norm of tensor {operands.name!r} is not finite", field=operands.name)
+
+
+def _fold(values: torch.Tensor) -> torch.Tensor:
+    """Sums along the last axis by halving, elementwise: (k, m) → (k,)."""
+    values, n = values.clone(), values.shape[-1]
+    while n > 1:
+        half = (n + 1) // 2
+        values[:, : n - half] += values[:, half:n]
+        n = half
+    return values[:, 0]
+
+
+def _matrices(sums: dict[tuple[int, int], torch.Tensor], operands: Operands) -> Iterator[Matrix]:
+    if not all(bool(torch.isfinite(total).all()) for total in sums.values()):
+        raise non_finite(operands)
+    n = operands.models
+    for values in zip(*(total.tolist() for total in sums.values()), strict=True):
+        found = dict(zip(sums, values, strict=True))
+        yield [[found[min(i, j), max(i, j)] for j in range(n)] for i in range(n)]
