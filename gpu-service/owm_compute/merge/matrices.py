@@ -1,0 +1,82 @@
+"""What the methods over whole weight matrices share: when they apply, singular vectors, and the way back to chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from owm_compute.errors import ComputeError
+from owm_compute.merge.dots import combine, non_finite
+from owm_compute.merge.method import Apply, Chunk, Operands
+
+Factors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""U (m, k), S (k,), Vᵀ (k, n)."""
+
+
+def merge_matrices(
+    operands: Operands,
+    merge: Callable[[list[torch.Tensor]], torch.Tensor],
+    *,
+    scale: float = 1.0,
+    shares: Sequence[float] | None = None,
+) -> Apply:
+    """base + scale·merge(differences from the base) for matrices, base + scale·Σ sharesᵢ·δᵢ for all other shapes.
+
+    `merge` takes the differences, each (m, n), which it may overwrite, and returns one (m, n). Without `shares` other
+    shapes get the mean: norms and biases have no singular vectors.
+    """
+    if scale == 0:
+        return _base_of
+    if len(operands.shape) != 2 or operands.count == 0:
+        n = operands.models
+        factors = [scale * share for share in (shares or [1 / n] * n)]
+
+        def apply_sum(chunk: Chunk) -> torch.Tensor:
+            return combine(chunk.models, factors).add_(chunk.origin)
+
+        return apply_sum
+    merged = merge(differences(operands)).contiguous().view(-1)
+
+    def apply(chunk: Chunk) -> torch.Tensor:
+        part = chunk.models[0].copy_(merged[chunk.start : chunk.start + chunk.length])
+        return combine([part], [scale]).add_(chunk.origin)
+
+    return apply
+
+
+def _base_of(chunk: Chunk) -> torch.Tensor:
+    return chunk.origin
+
+
+def differences(operands: Operands) -> list[torch.Tensor]:
+    """The models' differences from the base in full; raises `ComputeError` (`non_finite`) with tensor and index."""
+    deltas, _ = operands.whole()
+    # A decomposition of a matrix that holds NaN fails, or never ends.
+    if not all(bool(torch.isfinite(delta).all()) for delta in deltas):
+        raise non_finite(operands)
+    return deltas
+
+
+def decompose(matrix: torch.Tensor) -> Factors:
+    """The singular value decomposition of an (m, n) matrix with k = min(m, n), largest value first.
+
+    The sign of a pair of vectors, which is free, is set so that the left one's largest element is positive.
+    """
+    try:
+        u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    except RuntimeError as error:
+        raise ComputeError("decomposition_failed", f"a singular value decomposition failed: {error}") from None
+    at = u.abs().argmax(dim=0)
+    signs = torch.where(u[at, torch.arange(len(s), device=u.device)] < 0, -1.0, 1.0).to(u.dtype)
+    return u * signs, s, vt * signs[:, None]
+
+
+def nearest_orthogonal(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(P·Qᵀ, S) of the decomposition P·S·Qᵀ.
+
+    Directions in which `matrix` has nothing but rounding are left out of P·Qᵀ: their singular vectors are arbitrary.
+    """
+    p, s, qt = decompose(matrix)
+    rank = int((s > max(matrix.shape) * torch.finfo(s.dtype).eps * s[0]).sum()) if len(s) else 0
+    return p[:, :rank] @ qt[:rank], s

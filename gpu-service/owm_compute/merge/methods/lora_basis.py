@@ -1,0 +1,110 @@
+"""Merges of low-rank updates in a basis that all of them share: KnOTS and Core Space."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+
+from owm_compute.merge.matrices import merge_matrices, nearest_orthogonal
+from owm_compute.merge.method import Apply, Bounds, Each, Operands, merge_method
+
+Scale = Annotated[float, Bounds(note="factor of the merged difference from the base")]
+Floor = Annotated[
+    float, Bounds(1e-6, 1, "singular values below this share of the largest are rounding, not part of an update")
+]
+
+
+@merge_method(
+    "knots_ties", reference="arXiv:2410.19735", base="required", deltas=True, determinism="tolerance", matrix=True
+)
+def knots_ties(
+    operands: Operands,
+    *,
+    weight: Annotated[Each, Bounds(note="factor of each model's update", default=1.0)],
+    density: Annotated[float, Bounds(0, 1, "share of each model's coordinates that is kept, the largest")] = 1.0,
+    lambda_: Scale = 1.0,
+    floor: Floor = 1e-4,
+) -> Apply:
+    """TIES in the basis of all updates side by side, in which models trained apart agree more than in their weights.
+
+    [ΔW₁ … ΔW_N] = U·S·[V₁ᵀ … V_Nᵀ]; the Vᵢᵀ are trimmed, signs elected and the agreeing ones averaged into Vᵀ:
+    base + λ·U·S·Vᵀ. For LoRA fine-tunes of one base. Other shapes than matrices are averaged by weight.
+    Memory: (N + 3)·m·n numbers and 3·m² in float64.
+    """
+
+    def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
+        basis, values = _left_basis(deltas, floor)
+        right = [(basis / values).T @ delta for delta in deltas]
+        return (basis * values) @ _ties(right, weight, density)
+
+    total = sum(weight)
+    shares = [w / total for w in weight] if abs(total) > 1e-8 else list(weight)
+    return merge_matrices(operands, merge, scale=lambda_, shares=shares)
+
+
+@merge_method(
+    "core_iso_c", reference="arXiv:2509.17786", base="required", deltas=True, determinism="tolerance", matrix=True
+)
+def core_iso_c(operands: Operands, *, lambda_: Scale = 1.0, floor: Floor = 1e-4) -> Apply:
+    """Iso-C in Core Space: the summed update, isotropic within the directions that low-rank updates use at all.
+
+    U spans the columns of all ΔWᵢ and V their rows; the core Uᵀ·Σ ΔWᵢ·V = P·S·Qᵀ gives base + λ·U·mean(S)·P·Qᵀ·Vᵀ.
+    Unlike Iso-C the mean is over the core's singular values, not over those of the whole matrix, most of them zero.
+    For LoRA fine-tunes of one base. Other shapes than matrices are averaged. Memory: N·m·n numbers and 3·(m² + n²) in
+    float64.
+    """
+
+    def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
+        left, _ = _left_basis(deltas, floor)
+        right, _ = _left_basis([delta.T for delta in deltas], floor)
+        core = torch.zeros(left.shape[1], right.shape[1], dtype=left.dtype, device=left.device)
+        for delta in deltas:
+            core += left.T @ delta @ right
+        if not core.numel():
+            return torch.zeros_like(deltas[0])
+        directions, values = nearest_orthogonal(core)
+        return left @ directions.mul_(values.mean()) @ right.T
+
+    return merge_matrices(operands, merge, scale=lambda_)
+
+
+def _left_basis(deltas: list[torch.Tensor], floor: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Left singular vectors (m, k) and values (k,) of all matrices side by side; values above `floor` of the largest.
+
+    By way of Σ ΔWᵢΔWᵢᵀ in float64, which is exact enough for values above 1e-7 of the largest, and (m, m) however many
+    matrices there are.
+    """
+    m = len(deltas[0])
+    gram = torch.zeros(m, m, dtype=torch.float64, device=deltas[0].device)
+    for delta in deltas:
+        wide = delta.double()
+        gram += wide @ wide.T
+    squares, vectors = torch.linalg.eigh(gram)
+    kept = int((squares > max(float(squares[-1]) * floor**2, 0.0)).sum())
+    dtype = deltas[0].dtype
+    return vectors[:, m - kept :].flip(1).to(dtype), squares[m - kept :].flip(0).sqrt().to(dtype)
+
+
+def _ties(parts: list[torch.Tensor], weights: Each, density: float) -> torch.Tensor:
+    """Trims each matrix to its largest elements, elects signs by the weighted sum, averages what agrees."""
+    terms = [_largest(part, density) * weight for part, weight in zip(parts, weights, strict=True)]
+    total = torch.stack(terms).sum(dim=0)
+    sign = torch.where(total >= 0, 1.0, -1.0)
+    merged, divisor = torch.zeros_like(total), torch.zeros_like(total)
+    for term, weight in zip(terms, weights, strict=True):
+        agrees = term.sign() == sign
+        merged += torch.where(agrees, term, 0.0)
+        divisor += agrees * weight
+    return merged / torch.where(divisor == 0, 1.0, divisor)
+
+
+def _largest(part: torch.Tensor, density: float) -> torch.Tensor:
+    if density >= 1:
+        return part
+    flat = part.reshape(-1)
+    # A stable order: among equal magnitudes the lower index wins.
+    chosen = flat.abs().argsort(descending=True, stable=True)[: int(density * flat.numel())]
+    kept = torch.zeros_like(flat)
+    kept[chosen] = flat[chosen]
+    return kept.view_as(part)
