@@ -11,10 +11,11 @@ import json
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -70,8 +71,11 @@ def run_program(
     statistics: StatisticStore | None = None,
     chunk: int = CHUNK,
     on_file: Callable[[FileReport], None] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> MergeReport:
     """Writes the program's files and `merge-record.jsonl` into `output`; `on_file` hears of each as it is finished.
+
+    `facts` go into the head of the record.
 
     What an interrupted run of the same program left in `output` is checked and gone on from. Raises `ComputeError` as
     `resolve` does, and `non_finite` or `tensor_value_mismatch` with the tensor.
@@ -81,7 +85,8 @@ def run_program(
     reports = []
     alignment = [source.record() for source in sources if isinstance(source, AlignedSource)]
     exact = not alignment and all(task.method.determinism == "exact" for file in files for task in file.tasks)
-    with Record(output / RECORD, program, alignment) as record, ThreadPoolExecutor(threads) as pool:
+    found = {**({"alignment": alignment} if alignment else {}), **(facts or {})}
+    with Record(output / RECORD, program, found) as record, ThreadPoolExecutor(threads) as pool:
         for file in files:
             report = engine.write(file, output / file.path, record, pool)
             reports.append(report)

@@ -24,16 +24,16 @@ _PIECE = 1 << 20
 class Record:
     """`merge-record.jsonl` being written: a head, then a line a finished tensor.
 
-    The head names program and engine, and what an alignment found, model by model.
+    The head names program and engine, and what was found before the first tensor: by an alignment, by tokenizers.
     """
 
-    def __init__(self, path: Path, program: Program, alignment: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, path: Path, program: Program, found: Mapping[str, Any]) -> None:
         text = program.model_dump_json(by_alias=True)
         self._head = {
             "schema": "owm.merge-record/1",
             "program_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "engine": __version__,
-            **({"alignment": list(alignment)} if alignment else {}),
+            **found,
         }
         self._left = _read_lines(path) if path.exists() else []
         if self._left and self._left[0] == self._head:

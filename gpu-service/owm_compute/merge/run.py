@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from owm_compute.merge.computed import ComputedSource
 from owm_compute.merge.engine import FileReport, MergeReport, digest_of, run_program
 from owm_compute.merge.program import ConfigSpec, Program, SourceSpec
 from owm_compute.merge.statistics import StatisticStore
+from owm_compute.merge.tokenizer import MergedTokenizer, merge_tokenizers
 from owm_compute.models.config import MAX_CONFIG_BYTES
 from owm_compute.progress import Progress
 from owm_compute.tensors.operand import Source
@@ -53,49 +54,70 @@ def run_merge(
     statistics: StatisticStore,
     on_file: Callable[[FileReport], None] | None = None,
 ) -> MergeReport:
-    """Runs a program over a job's inputs; see `run_program`. Writes `config.json` too where the program says so."""
+    """Runs a program over a job's inputs; see `run_program`.
+
+    Writes `config.json` and the tokenizer's files too, where the program says so.
+    """
     with ExitStack() as stack:
-        sources = _open_all(program, inputs, statistics, progress, stack)
+        sources, tokenizer = _open_all(program, inputs, statistics, progress, stack)
+        facts = {} if tokenizer is None else {"tokenizer": {"rows": tokenizer.rows, "notes": tokenizer.notes}}
         report = run_program(
-            program, sources, output, threads=threads, progress=progress, statistics=statistics, on_file=on_file
+            program,
+            sources,
+            output,
+            threads=threads,
+            progress=progress,
+            statistics=statistics,
+            on_file=on_file,
+            facts=facts,
         )
-    if program.config is None:
-        return report
-    return replace(report, files=[*report.files, _write_config(program, program.config, inputs, output)])
+    texts = dict(tokenizer.files) if tokenizer is not None else {}
+    if program.config is not None:
+        vocabulary = {} if tokenizer is None else {"vocab_size": tokenizer.rows}
+        texts["config.json"] = _config(program, program.config, vocabulary, inputs)
+    return replace(report, files=[*report.files, *(_write(output / name, raw) for name, raw in texts.items())])
 
 
 def _open_all(
     program: Program, inputs: InputFiles, statistics: StatisticStore, progress: Progress, stack: ExitStack
-) -> Sequence[Source]:
-    sources = [stack.enter_context(_open(spec, inputs, statistics, progress, stack)) for spec in program.sources]
-    if program.align is None:
-        return sources
-    configs = [None if spec.config is None else _read_object(spec.config, inputs) for spec in program.sources]
-    return align_sources(program.align, sources, configs, seed=program.seed, progress=progress)
+) -> tuple[Sequence[Source], MergedTokenizer | None]:
+    sources: Sequence[Source] = [
+        stack.enter_context(_open(spec, inputs, statistics, progress, stack)) for spec in program.sources
+    ]
+    merged = None
+    if program.tokenizer is not None:
+        merged = merge_tokenizers(program.tokenizer, program.sources, sources, inputs.path)
+        sources = merged.sources
+    if program.align is not None:
+        configs = [None if spec.config is None else _read_object(spec.config, inputs) for spec in program.sources]
+        sources = align_sources(program.align, sources, configs, seed=program.seed, progress=progress)
+    return sources, merged
 
 
 def _open(
     spec: SourceSpec, inputs: InputFiles, statistics: StatisticStore, progress: Progress, stack: ExitStack
 ) -> Source:
     if spec.program is not None:
-        parts = _open_all(spec.program, inputs, statistics, progress, stack)
+        parts, _ = _open_all(spec.program, inputs, statistics, progress, stack)
         return ComputedSource(spec.label, spec.program, parts, statistics)
     return SafetensorsSource(
         [(name, inputs.path(name), inputs.sha256(name)) for name in spec.weights], label=spec.label
     )
 
 
-def _write_config(program: Program, config: ConfigSpec, inputs: InputFiles, output: Path) -> FileReport:
+def _config(program: Program, config: ConfigSpec, vocabulary: Mapping[str, Any], inputs: InputFiles) -> bytes:
     name = program.sources[config.source].config
     if name is None:
         raise ComputeError("invalid_spec", "the source of config.json has no configuration", field="program.config")
-    raw = inputs.path(name).read_bytes()
-    if config.patch:
-        document = {**_read_object(name, inputs), **config.patch}
-        raw = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-    path = output / "config.json"
+    changes = {**config.patch, **vocabulary}
+    if not changes:
+        return inputs.path(name).read_bytes()
+    return (json.dumps({**_read_object(name, inputs), **changes}, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _write(path: Path, raw: bytes) -> FileReport:
     path.write_bytes(raw)
-    return FileReport("config.json", *digest_of(path))
+    return FileReport(path.name, *digest_of(path))
 
 
 def _read_object(name: str, inputs: InputFiles) -> dict[str, Any]:
