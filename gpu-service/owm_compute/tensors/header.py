@@ -135,7 +135,7 @@ class _Scanner:
             if name == "__metadata__":
                 metadata = self._metadata()
             else:
-                _check_name(name)
+                check_name(name)
                 tensors.append(self._entry(name))
             more = self._next_key()
         if self.text[self.at :].strip(" "):
@@ -269,7 +269,8 @@ class _Scanner:
         return int(match.group())
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuses (`st.name`) a tensor name that is empty, too long, reserved or has control characters."""
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
         raise HeaderError("st.name", f"a tensor name has {len(name)} characters, not 1 to {MAX_NAME_LENGTH}")
     if name == "__proto__" or _FORBIDDEN_IN_NAME.search(name):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Set
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -44,6 +46,11 @@ class Operand(Protocol):
         """
 
 
+def derived(*parts: object) -> str:
+    """Identity of an operand made from others: a digest of their identities and of what was done."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 class Source(Mapping[str, Operand]):
     """The tensors of a model by name; `label` names the model in messages. Close it when the merge is done."""
 
@@ -62,23 +69,26 @@ class Source(Mapping[str, Operand]):
 
 
 class Overlay(Source):
-    """A source with some of its operands replaced or added by wrappers; the rest is passed through."""
+    """A source with some of its operands replaced, added or (`hidden`) left out; the rest is passed through."""
 
-    def __init__(self, source: Source, replaced: Mapping[str, Operand]) -> None:
+    def __init__(self, source: Source, replaced: Mapping[str, Operand], hidden: Set[str] = frozenset()) -> None:
         self._source = source
         self._replaced = dict(replaced)
+        self._hidden = {name for name in hidden if name in source}
         self._added = [name for name in self._replaced if name not in source]
         self.label = source.label
 
     def __getitem__(self, name: str) -> Operand:
+        if name in self._hidden:
+            raise KeyError(name)
         return self._replaced.get(name) or self._source[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._source
+        yield from (name for name in self._source if name not in self._hidden)
         yield from self._added
 
     def __len__(self) -> int:
-        return len(self._source) + len(self._added)
+        return len(self._source) - len(self._hidden) + len(self._added)
 
     def close(self) -> None:
         """Releases the source below."""

@@ -12,6 +12,16 @@ from owm_compute.errors import ComputeError
 from owm_compute.tensors.header import Header, HeaderError, TensorInfo, header_length, parse_header
 
 
+def read_exactly(fd: int, position: int, target: memoryview, code: str, label: str) -> None:
+    """Fills `target` (bytes) from byte `position` of a file; raises `ComputeError` of that code when it has shrunk."""
+    done = 0
+    while done < len(target):
+        got = os.preadv(fd, [target[done:]], position + done)
+        if got == 0:
+            raise ComputeError(code, f"{label}: truncated while it was read", field=label)
+        done += got
+
+
 class SafetensorsFile:
     """One open file with its checked header. Raises `ComputeError` (`safetensors_invalid`) for a bad file."""
 
@@ -35,12 +45,7 @@ class SafetensorsFile:
     def read_into(self, tensor: TensorInfo, offset: int, target: memoryview) -> None:
         """Fills `target` (bytes) from byte `offset` of the tensor; the header has proved that the bytes exist."""
         position = self.header.data_start + tensor.begin + offset
-        done = 0
-        while done < len(target):
-            got = os.preadv(self._fd, [target[done:]], position + done)
-            if got == 0:
-                raise ComputeError("safetensors_invalid", f"{self.label}: st.truncated while reading", field=self.label)
-            done += got
+        read_exactly(self._fd, position, target, "safetensors_invalid", self.label)
 
     def close(self) -> None:
         """Releases the file."""
