@@ -11,6 +11,12 @@ _MASK = 0xFFFFFFFF
 # The finalizer of MurmurHash3 (32 bits): a bijection in which every input bit reaches every output bit.
 _FIRST = np.uint32(0x85EBCA6B)
 _SECOND = np.uint32(0xC2B2AE35)
+# As many at once as stay in the processor's second cache.
+_BLOCK = 1 << 15
+_COUNTING = np.arange(_BLOCK, dtype=np.uint32)
+
+Words = np.ndarray[tuple[int], np.dtype[np.uint32]]
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 def stream_key(seed: int, tensor: str, model: int) -> tuple[int, int]:
@@ -24,29 +30,36 @@ def random_bits(key: tuple[int, int], start: int, length: int) -> torch.Tensor:
 
     bits(i) = mix(mix(low(i) ^ key₀) + high(i)·2654435761 + key₁ mod 2³²), with mix the finalizer of MurmurHash3.
     """
-    bits = np.empty(length, dtype=np.uint32)
+    return torch.from_numpy(random_words(key, start, length).astype(np.int64))
+
+
+def random_words(key: tuple[int, int], start: int, length: int) -> Words:
+    """The same bits as uint32."""
+    words = np.empty(length, dtype=np.uint32)
+    spare = np.empty(min(length, _BLOCK), dtype=np.uint32)
     done = 0
     while done < length:
         high, low = divmod(start + done, 2**32)
-        part = min(length - done, 2**32 - low)
-        view = bits[done : done + part]
-        view[:] = np.arange(low, low + part, dtype=np.uint64)
-        view ^= np.uint32(key[0])
-        _mix(view)
-        view += np.uint32((high * 2654435761 + key[1]) & _MASK)
-        _mix(view)
+        part = min(length - done, 2**32 - low, _BLOCK)
+        block, other = words[done : done + part], spare[:part]
+        np.add(_COUNTING[:part], np.uint32(low), out=block)
+        block ^= np.uint32(key[0])
+        _mix(block, other)
+        block += np.uint32((high * 2654435761 + key[1]) & _MASK)
+        _mix(block, other)
         done += part
-    return torch.from_numpy(bits.astype(np.int64))
+    return words
 
 
-def _mix(view: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> None:
-    view ^= view >> np.uint32(16)
-    view *= _FIRST
-    view ^= view >> np.uint32(13)
-    view *= _SECOND
-    view ^= view >> np.uint32(16)
+def _mix(block: Words, spare: Words) -> None:
+    block ^= np.right_shift(block, 16, out=spare)
+    block *= _FIRST
+    block ^= np.right_shift(block, 13, out=spare)
+    block *= _SECOND
+    block ^= np.right_shift(block, 16, out=spare)
 
 
-def keep_mask(key: tuple[int, int], start: int, length: int, probability: float) -> torch.Tensor:
+def keep_mask(key: tuple[int, int], start: int, length: int, probability: float) -> Mask:
     """Whether each element is kept, with `probability` in [0, 1] to the nearest 2⁻³²: bool, shape (length,)."""
-    return random_bits(key, start, length) < round(probability * 2**32)
+    limit = round(probability * 2**32)
+    return random_words(key, start, length) < limit

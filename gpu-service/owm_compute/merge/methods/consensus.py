@@ -1,0 +1,95 @@
+"""Putting weighted deltas together: all of them, or only those that agree with the majority's sign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from owm_compute.merge.method import Chunk
+
+_WIDE_BLOCK = 1 << 16
+# From more models than this on, the rounding of a float32 sum would show.
+_NARROW = 8
+
+
+def combine(terms: Sequence[tuple[torch.Tensor, float]], chunk: Chunk) -> torch.Tensor:
+    """Σ factor·tensor in the order given; the tensors are overwritten. A factor of 0 contributes nothing."""
+    # Multiply and add are two operations on purpose: a fused one rounds differently from machine to machine.
+    active = [(tensor, factor) for tensor, factor in terms if factor != 0]
+    if not active:
+        return chunk.scratch(0).zero_()
+    if len(active) > _NARROW:
+        return _combine_wide(active)
+    total, factor = active[0]
+    if factor != 1:
+        total.mul_(factor)
+    for tensor, factor in active[1:]:
+        if factor != 1:
+            tensor.mul_(factor)
+        total.add_(tensor)
+    return total
+
+
+def _combine_wide(active: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
+    result = active[0][0]
+    sums = torch.empty(_WIDE_BLOCK, dtype=torch.float64)
+    terms = torch.empty_like(sums)
+    for low in range(0, len(result), _WIDE_BLOCK):
+        width = min(_WIDE_BLOCK, len(result) - low)
+        total, term = sums[:width].zero_(), terms[:width]
+        for tensor, factor in active:
+            total.add_(term.copy_(tensor[low : low + width]).mul_(factor))
+        result[low : low + width] = total
+    return result
+
+
+def agree(
+    chunk: Chunk, weights: Sequence[float], scales: Sequence[float], *, normalize: bool, weighted: bool = True
+) -> torch.Tensor:
+    """Σ w·s·δ over the deltas whose sign is the majority's, divided by the Σ w of those if `normalize`.
+
+    The majority is + where Σ w·s·δ ≥ 0, or where Σ s·δ ≥ 0 unless `weighted`. A zero agrees with nobody; a divisor of
+    0 counts as 1. Overwrites the models. Tallies `sign_conflicts`: positions where somebody is outvoted.
+    """
+    active = [i for i, weight in enumerate(weights) if weight != 0]
+    total, divisor, least = chunk.scratch(0).zero_(), chunk.scratch(1).zero_(), chunk.scratch(2).zero_()
+    for i in active:
+        delta = chunk.models[i]
+        factor = scales[i] * (weights[i] if weighted else 1.0)
+        total.add_(delta.mul_(factor) if factor != 1 else delta)
+    # The sign as ±1: then the majority's terms are the positive ones.
+    sign = total.ge_(0).mul_(2).sub_(1)
+    merged = chunk.scratch(3).zero_()
+    for i in active:
+        term = chunk.models[i].mul_(sign)
+        torch.minimum(least, term, out=least)
+        term.clamp_min_(0)
+        if weighted or weights[i] == 1:
+            merged.add_(term)
+        else:
+            merged.add_(torch.mul(term, weights[i], out=chunk.scratch(4)))
+        if normalize:
+            divisor.add_(term.gt_(0).mul_(weights[i]))
+    chunk.tally["sign_conflicts"] = count_nonzero(least, chunk)
+    merged.mul_(sign)
+    if normalize:
+        divisor.add_(torch.eq(divisor, 0, out=least))
+        merged.div_(divisor)
+    return merged
+
+
+def count_nonzero(values: torch.Tensor, chunk: Chunk) -> int:
+    """How many values aren't zero; overwrites scratch 5."""
+    mask = chunk.scratch(5).view(torch.bool)[: len(values)].numpy()
+    return int(np.count_nonzero(np.not_equal(values.numpy(), 0, out=mask)))
+
+
+def on_base(chunk: Chunk, delta: torch.Tensor, factor: float) -> torch.Tensor:
+    """The base plus factor·delta; a factor of 0 leaves the base's bytes as they are."""
+    if chunk.base is None:
+        raise ValueError("deltas need a base")
+    if factor == 0:
+        return chunk.base
+    return chunk.base.add_(delta if factor == 1 else delta.mul_(factor))

@@ -1,0 +1,50 @@
+"""TIES: trim the deltas, elect a sign for each position, merge what agrees with it."""
+
+from __future__ import annotations
+
+import torch
+
+from owm_compute.merge.method import Apply, Chunk, Operands, merge_method
+from owm_compute.merge.methods.consensus import agree, on_base
+from owm_compute.merge.methods.sparsify import by_magnitude
+from owm_compute.merge.methods.task_arithmetic import Density, Lambda, Weight, merge_deltas
+
+_PAPER = "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708"
+
+
+@merge_method("ties", reference=_PAPER, base="required", deltas=True)
+def ties(
+    operands: Operands,
+    *,
+    weight: Weight,
+    density: Density,
+    normalize: bool = True,
+    rescale: bool = False,
+    lambda_: Lambda = 1.0,
+) -> Apply:
+    """The largest of each delta, where its sign is that of the weighted sum; as mergekit does it.
+
+    Divided by the weights of those that agree if `normalize`; with negative weights that hardly makes sense.
+    """
+    return merge_deltas(
+        operands,
+        by_magnitude(operands, density),
+        weight=weight,
+        normalize=normalize,
+        rescale=rescale,
+        lambda_=lambda_,
+        consensus=True,
+    )
+
+
+@merge_method("ties_paper", reference=_PAPER, base="required", deltas=True)
+def ties_paper(operands: Operands, *, weight: Weight, density: Density, lambda_: Lambda = 1.0) -> Apply:
+    """The weighted mean of the largest of each delta, where its sign is that of the unweighted sum; as published."""
+    sparsifier = by_magnitude(operands, density)
+
+    def apply(chunk: Chunk) -> torch.Tensor:
+        sparsifier(chunk)
+        merged = agree(chunk, weight, [1.0] * operands.models, normalize=True, weighted=False)
+        return on_base(chunk, merged, lambda_)
+
+    return apply
