@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -42,3 +43,18 @@ class ComputeError(Exception):
 
 class JobCancelled(Exception):
     """Raised inside a job at the next safe point after somebody asked it to stop."""
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a write failed because nothing more fits."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full() -> ComputeError:
+    """The error of a job whose files do not fit; room may be made."""
+    return ComputeError("resource_exhausted", "the disk of the compute service is full", retryable=True)
+
+
+def internal_error() -> ComputeError:
+    """The error of a job that the service itself failed, after it has logged why."""
+    return ComputeError("internal_error", "the service failed; its log says why", retryable=True)

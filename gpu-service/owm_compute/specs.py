@@ -39,6 +39,8 @@ class MergeSpec(Strict):
     program: InputName | None = None
     dry_run: bool = False
     """Output files are written, hashed and reported, and not uploaded: what a merge is verified with."""
+    output_bytes: Annotated[int, Field(ge=0, le=2**50)] | None = None
+    """Bytes of the output, where the plan knows them: room for so many must be free before the work begins."""
     method: Literal["linear"] = "linear"
     models: Annotated[list[MergeParent], Field(max_length=32, default_factory=list)]
     normalize: bool = True
@@ -122,6 +124,15 @@ class _Submission(Strict):
     token: Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[\x21-\x7e]+$")]
     limits: Limits = Limits()
 
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether the output is reported and not uploaded."""
+        return False
+
+    def planned_bytes(self) -> int:
+        """Bytes of the output, as far as they can be told before the work."""
+        return 0
+
 
 class MergeSubmission(_Submission):
     """A job of kind merge."""
@@ -138,6 +149,17 @@ class MergeSubmission(_Submission):
             for i, parent in enumerate(self.spec.models)
             for j, name in enumerate(parent.weights)
         ]
+
+    @property
+    def is_dry_run(self) -> bool:
+        """What the spec says."""
+        return self.spec.dry_run
+
+    def planned_bytes(self) -> int:
+        """What the plan says; where it says nothing, as much as all inputs together."""
+        if self.spec.output_bytes is not None:
+            return self.spec.output_bytes
+        return sum(item.size for item in self.inputs)
 
 
 class EvaluateSubmission(_Submission):

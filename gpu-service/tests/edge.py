@@ -22,10 +22,14 @@ class Edge:
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.results: dict[str, list[dict[str, Any]]] = {}
         self.requests: Counter[str] = Counter()
+        self.ranges: list[tuple[str, int]] = []
         self.tokens: set[str] = set()
         self.cancel: set[str] = set()
         self.ended: set[str] = set()
         self.break_first_download = False
+        self.held: dict[tuple[str, int], threading.Event] = {}
+        self.corrupted: set[tuple[str, int]] = set()
+        self.unavailable = 0
         self.refuse_results = False
         self.hold_inputs = threading.Event()
         self.hold_inputs.set()
@@ -71,19 +75,29 @@ def _handler(edge: Edge) -> type[BaseHTTPRequestHandler]:
             if self.headers.get("Authorization", "").removeprefix("Bearer ") not in edge.tokens:
                 return self.answer(401)
             data = edge.inputs[self.path.rpartition("/")[2]]
-            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-            if edge.break_first_download and edge.requests["download"] == 1:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
+            start, end = (int(one) for one in self.headers["Range"].removeprefix("bytes=").split("-"))
+            if start >= len(data):
+                return self.answer(416, headers={"Content-Range": f"bytes */{len(data)}"})
+            where = (self.path.rpartition("/")[2], start)
+            edge.ranges.append(where)
+            if where in edge.held:
+                edge.held[where].wait(60)
+            if edge.unavailable:
+                edge.unavailable -= 1
+                return self.answer(503)
+            body = data[start : end + 1]
+            if where in edge.corrupted:
+                body = bytes([body[0] ^ 1]) + body[1:]
+            span = {"Content-Range": f"bytes {start}-{start + len(body) - 1}/{len(data)}"}
+            if edge.break_first_download and len(edge.ranges) == 1:
+                self.send_response(206)
+                self.send_header("Content-Range", span["Content-Range"])
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(data[: len(data) // 2])
+                self.wfile.write(body[: len(body) // 2])
                 self.close_connection = True
                 return None
-            if start:
-                span = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
-                edge.requests["ranged"] += 1
-                return self.answer(206, data[start:], span)
-            return self.answer(200, data)
+            return self.answer(206, body, span)
 
         def do_PUT(self) -> None:
             data = self.body()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from owm_compute.tensors.spool import BLOCK
+from owm_compute.tensors.torch_io import save_tensors
 from tests.conftest import Jobs, model_bytes
 from tests.digits import MLP, csv_rows
 from tests.edge import Edge
@@ -22,6 +26,16 @@ def outcome(service: ServiceProcess, job: dict[str, Any]) -> dict[str, Any]:
     assert response.status_code == 202, response.text
     assert response.headers["location"] == f"/v1/jobs/{job['id']}"
     return service.wait_for(job["id"])
+
+
+def wide_model(directory: Path, seed: int) -> bytes:
+    """A model file of a little more than two blocks."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = BLOCK // 4 // 1024
+    tensors = {f"{name}.weight": torch.randn(rows, 1024, generator=generator) for name in ("first", "second")}
+    path = directory / f"wide-{seed}.safetensors"
+    save_tensors(path, tensors)
+    return path.read_bytes()
 
 
 def test_trains_evaluates_and_merges_end_to_end(service: ServiceProcess, edge: Edge, jobs: Jobs) -> None:
@@ -89,7 +103,49 @@ def test_resumes_a_broken_download(service: ServiceProcess, edge: Edge, jobs: Jo
     edge.break_first_download = True
     ended = outcome(service, jobs.merge([model_bytes(tmp_path, 1), model_bytes(tmp_path, 2)], [1, 1]))
     assert ended["state"] == "succeeded", ended["error"]
-    assert edge.requests["ranged"] == 1
+    assert sorted(start for _, start in edge.ranges)[:2] == [0, 0]
+    assert len(edge.ranges) == 3
+
+
+def test_computes_before_the_last_byte_of_its_input_has_come(
+    service: ServiceProcess, edge: Edge, jobs: Jobs, tmp_path: Path
+) -> None:
+    parents = [wide_model(tmp_path, seed) for seed in (1, 2)]
+    job = jobs.merge(parents, [0.5, 0.5])
+    last = threading.Event()
+    edge.held = {(item["sha256"], item["size"] // BLOCK * BLOCK): last for item in job["inputs"]}
+    service.submit(job)
+
+    def has_written() -> bool:
+        outputs = (service.state / "jobs").glob(f"{job['id']}.*/work/out/model.safetensors")
+        return any(any(path.read_bytes()[BLOCK // 2 : BLOCK // 2 + 64]) for path in outputs)
+
+    eventually(has_written)
+    assert not last.is_set()
+    last.set()
+    assert service.wait_for(job["id"])["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_range_that_was_damaged_on_its_way_fails_the_job_whatever_it_made_of_it(
+    service: ServiceProcess, edge: Edge, jobs: Jobs, tmp_path: Path, block: int
+) -> None:
+    job = jobs.merge([wide_model(tmp_path, seed) for seed in (1, 2)], [0.5, 0.5])
+    # The first bytes of a file are its header, without which the merge gives up before all has come.
+    edge.corrupted = {(job["inputs"][1]["sha256"], block * BLOCK)}
+    ended = outcome(service, job)
+    assert (ended["state"], ended["error"]["code"]) == ("failed", "input_digest_mismatch")
+    assert ended["error"]["field"] == "models/1/model.safetensors"
+    assert edge.blobs == {}
+
+
+def test_a_dry_run_reports_digests_and_uploads_nothing(
+    service: ServiceProcess, edge: Edge, jobs: Jobs, tmp_path: Path
+) -> None:
+    parents = [model_bytes(tmp_path, 1), model_bytes(tmp_path, 2)]
+    dry, real = (outcome(service, jobs.merge(parents, [1, 1], dry_run=dry_run)) for dry_run in (True, False))
+    assert dry["result"]["files"] == real["result"]["files"]
+    assert edge.requests["uploads"] == 1
 
 
 def test_uploads_nothing_the_edge_already_holds(

@@ -16,7 +16,8 @@ from tests.process import ROOT
 
 CONFINE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from owm_compute.jobs.sandbox import confine; "
-    "from pathlib import Path; confine(Path.cwd(), 1 << 28, 1 << 20, gpu=False)\n"
+    "from pathlib import Path; inputs = Path.cwd().parent / 'inputs'; "
+    "confine(Path.cwd(), inputs, 1 << 28, 1 << 20, gpu=False)\n"
 )
 ATTEMPTS = {
     "open a socket": "import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM)",
@@ -26,6 +27,7 @@ ATTEMPTS = {
     "write a large file": "open('big', 'wb').write(bytes(2 << 20))",
     "read a file of someone else": "open('/etc/passwd').read()",
     "write elsewhere": "open('/tmp/elsewhere', 'w')",
+    "change an input": "open('../inputs/0', 'r+')",
     "take much memory": "bytearray(1 << 30)",
 }
 

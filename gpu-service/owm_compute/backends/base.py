@@ -18,16 +18,26 @@ class Abandoned(Exception):
 
 @dataclass
 class Control:
-    """How the runner stops work: politely by `cancel`, at once by `abandon`; `deadline` is on the monotonic clock."""
+    """How work is stopped: politely by `cancel`, at once by `abandon`, or by a failure of what goes on beside it.
+
+    `deadline` is on the monotonic clock.
+    """
 
     deadline: float
     cancel: threading.Event = field(default_factory=threading.Event)
     abandon: threading.Event = field(default_factory=threading.Event)
+    failure: ComputeError | None = None
+
+    def fail(self, error: ComputeError) -> None:
+        """Stops the work with this error, unless another one came first."""
+        self.failure = self.failure or error
 
     def check(self) -> None:
-        """Raises `Abandoned`, or `deadline_exceeded` when the time is up."""
+        """Raises `Abandoned`, what `fail` was given, or `deadline_exceeded` when the time is up."""
         if self.abandon.is_set():
             raise Abandoned
+        if self.failure is not None:
+            raise self.failure
         if time.monotonic() > self.deadline:
             raise ComputeError(
                 "deadline_exceeded",

@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 import torch
 
 from owm_compute import __version__
-from owm_compute.errors import ComputeError, JobCancelled
+from owm_compute.errors import ComputeError, JobCancelled, disk_full, is_disk_full
 from owm_compute.jobs.functions import run_job
 from owm_compute.jobs.sandbox import confine, die_with_parent, protections
 from owm_compute.jobs.wire import Channel
 from owm_compute.jobs.work import WorkRequest
+from owm_compute.tensors.spool import Spool, use_spool
 
 # More often would cost more in messages than it tells anybody.
 _PROGRESS_EVERY_S = 0.1
@@ -88,7 +89,11 @@ def _outcome(request: WorkRequest, progress: ChildProgress) -> dict[str, Any]:
     os.chdir(directory)
     os.environ.clear()
     os.environ.update({"HOME": str(directory), "TMPDIR": str(directory / "tmp"), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"})
-    confine(directory, request.memory_bytes, request.file_bytes, gpu=request.device != "cpu")
+    inputs = Path(request.inputs_directory)
+    confine(directory, inputs, request.memory_bytes, request.file_bytes, gpu=request.device != "cpu")
+    use_spool(
+        Spool(Path(request.present), Path(request.wanted), [(Path(item.path), item.size) for item in request.inputs])
+    )
     try:
         output = run_job(request, progress)
     except JobCancelled:
@@ -97,6 +102,10 @@ def _outcome(request: WorkRequest, progress: ChildProgress) -> dict[str, Any]:
         return {"type": "error", **error.as_json()}
     except MemoryError:
         return _exhausted(request)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        return {"type": "error", **disk_full().as_json()}
     except RuntimeError as error:
         # torch has no type of its own for a failed allocation on the CPU.
         if "allocate memory" not in str(error) and "out of memory" not in str(error):

@@ -1,4 +1,4 @@
-"""One run of one job: fetch, compute in a child, upload, commit. Whatever happens, its private directory goes."""
+"""One run of one job: fetch and compute at once, upload, commit. Whatever happens, its private directory goes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -13,9 +14,9 @@ from typing import BinaryIO
 import httpx
 
 from owm_compute.backends.base import Abandoned, Backend, Control
-from owm_compute.errors import ComputeError, JobCancelled
+from owm_compute.errors import ComputeError, JobCancelled, disk_full, internal_error, is_disk_full
 from owm_compute.hub.client import HubClient
-from owm_compute.hub.download import download
+from owm_compute.hub.fetch import Fetch
 from owm_compute.hub.upload import upload
 from owm_compute.jobs.journal import Claim, Journal, cancelled_error
 from owm_compute.jobs.reporter import Reporter
@@ -24,7 +25,7 @@ from owm_compute.telemetry import Telemetry
 
 _log = logging.getLogger("owm_compute.execution")
 _PROGRESS_EVERY_S = 0.1
-# Room for records and samples beside tensors, which at most double when F16 becomes F32.
+# Room for records and samples beside tensors, which mostly double at most, when F16 becomes F32.
 _OUTPUT_SLACK = 2**30
 _DISK_RESERVE = 2**28
 
@@ -54,6 +55,9 @@ class Execution:
         self._directory = root / f"{claim.id}.{claim.attempt}.{claim.run}"
         self._hub = HubClient(http, self._job.token, control)
         self._progress_at = 0.0
+        self._fetched = 0
+        self._fetched_lock = threading.Lock()
+        self._computing = False
 
     def run(self) -> str:
         """Runs to the end and commits it; the outcome for the metrics.
@@ -74,9 +78,12 @@ class Execution:
             return "abandoned"
         except ComputeError as failure:
             error = failure.as_json()
-        except Exception:
-            _log.exception("a job failed unexpectedly", extra={"data": {"job": self._claim.id}})
-            error = ComputeError("internal_error", "the service failed; its log says why", retryable=True).as_json()
+        except Exception as failure:
+            if isinstance(failure, OSError) and is_disk_full(failure):
+                error = disk_full().as_json()
+            else:
+                _log.exception("a job failed unexpectedly", extra={"data": {"job": self._claim.id}})
+                error = internal_error().as_json()
         finally:
             reporter.close()
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -86,56 +93,70 @@ class Execution:
 
     def _steps(self) -> dict[str, object]:
         shutil.rmtree(self._directory, ignore_errors=True)
-        for part in ("in", "out", "tmp"):
-            (self._directory / part).mkdir(parents=True, mode=0o700)
-        inputs = self._fetch()
-        size = sum(item.size for item in self._job.inputs)
-        request = WorkRequest(
-            kind=self._job.kind,
-            spec=self._job.spec.model_dump(),
-            inputs=inputs,
-            directory=str(self._directory),
-            device=self._device,
-            memory_bytes=self._job.limits.memory_bytes,
-            file_bytes=2 * size + _OUTPUT_SLACK,
-        )
-        outcome = self._backend.run(request, self._control, self._on_message)
+        inputs, work = self._directory / "inputs", self._directory / "work"
+        for part in (inputs, work / "out", work / "tmp"):
+            part.mkdir(parents=True, mode=0o700)
+        with Fetch(self._hub, self._control, self._job.inputs, inputs, work / "wanted", self._on_bytes) as fetch:
+            self._require_room(fetch)
+            if self._job.kind != "merge":
+                # What reads its inputs whole has nothing to begin with.
+                fetch.finish()
+            request = WorkRequest(
+                kind=self._job.kind,
+                spec=self._job.spec.model_dump(),
+                inputs=[
+                    WorkInput(name=item.name, path=str(path), sha256=item.sha256, size=item.size)
+                    for item, path in zip(self._job.inputs, fetch.paths, strict=True)
+                ],
+                inputs_directory=str(inputs),
+                present=str(fetch.present),
+                wanted=str(work / "wanted"),
+                directory=str(work),
+                device=self._device,
+                memory_bytes=self._job.limits.memory_bytes,
+                file_bytes=2 * max(self._input_bytes, self._job.planned_bytes()) + _OUTPUT_SLACK,
+            )
+            try:
+                outcome = self._backend.run(request, self._control, self._on_message)
+            except ComputeError as error:
+                if not error.retryable:
+                    # What the child read was not checked yet: damage on the way would be the true reason.
+                    fetch.finish()
+                raise
+            fetch.finish()
         return self._hand_over(outcome)
 
-    def _fetch(self) -> list[WorkInput]:
-        total = sum(item.size for item in self._job.inputs)
-        free = shutil.disk_usage(self._directory).free
-        if 3 * total + _DISK_RESERVE > free:
+    @property
+    def _input_bytes(self) -> int:
+        return sum(item.size for item in self._job.inputs)
+
+    def _require_room(self, fetch: Fetch) -> None:
+        needed = fetch.missing_bytes + self._job.planned_bytes() + _DISK_RESERVE
+        if needed > shutil.disk_usage(self._directory).free:
             raise ComputeError(
-                "resource_exhausted", f"the inputs of {total} bytes do not fit on the disk", retryable=True
+                "resource_exhausted", f"the job's files of {needed} bytes do not fit on the disk", retryable=True
             )
-        done = 0
 
-        def on_bytes(count: int) -> None:
-            nonlocal done
-            done += count
-            self._telemetry.bytes_read.inc(max(0, count))
-            self._progress(done, total)
-
-        files = []
-        for index, item in enumerate(self._job.inputs):
-            target = self._directory / "in" / str(index)
-            download(self._hub, item, target, on_bytes)
-            files.append(WorkInput(name=item.name, path=str(target), sha256=item.sha256))
-        return files
-
-    def _progress(self, done: int, total: int) -> None:
-        if time.monotonic() - self._progress_at >= _PROGRESS_EVERY_S:
-            self._progress_at = time.monotonic()
-            self._journal.record(self._claim, "progress", {"done": done, "total": total, "unit": "bytes fetched"})
+    def _on_bytes(self, count: int) -> None:
+        self._telemetry.bytes_read.inc(count)
+        with self._fetched_lock:
+            self._fetched += count
+            due = not self._computing and time.monotonic() - self._progress_at >= _PROGRESS_EVERY_S
+            if due:
+                self._progress_at = time.monotonic()
+        if due:
+            progress = {"done": self._fetched, "total": self._input_bytes, "unit": "bytes fetched"}
+            self._journal.record(self._claim, "progress", progress)
 
     def _on_message(self, message: Message) -> None:
+        # The work itself says more of how far the job is than what has arrived.
+        self._computing = True
         data = message.model_dump(exclude={"type"})
         self._journal.record(self._claim, "progress" if isinstance(message, ProgressMessage) else "metric", data)
 
     def _hand_over(self, outcome: ResultMessage) -> dict[str, object]:
-        for file in outcome.files:
-            with _open_output(self._directory / "out" / file.path, file) as stream:
+        for file in [] if self._job.is_dry_run else outcome.files:
+            with _open_output(self._directory / "work" / "out" / file.path, file) as stream:
                 sent = upload(self._hub, self._job.hub.uploads_url, stream, file.sha256, file.size)
                 self._telemetry.bytes_written.inc(sent)
         return {

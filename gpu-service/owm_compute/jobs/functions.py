@@ -27,6 +27,7 @@ from owm_compute.models.load import load_model
 from owm_compute.progress import Progress
 from owm_compute.specs import EvaluateSpec, MergeSpec, TrainSpec
 from owm_compute.tensors.reader import TensorSet
+from owm_compute.tensors.spool import await_bytes
 from owm_compute.train.classifier import Hyperparameters, train_classifier
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -49,7 +50,13 @@ class Inputs:
         self._by_name = {item.name: item for item in request.inputs}
 
     def path(self, name: str) -> Path:
-        """Where the input lies."""
+        """Where the input lies, once all of it is there."""
+        item = self._item(name)
+        await_bytes(Path(item.path), 0, item.size)
+        return Path(item.path)
+
+    def arriving(self, name: str) -> Path:
+        """Where the input lies, perhaps in part: for readers that call `await_bytes` before each range."""
         return Path(self._item(name).path)
 
     def sha256(self, name: str) -> str:
@@ -63,8 +70,8 @@ class Inputs:
         return item
 
     def shards(self, names: list[str]) -> list[tuple[str, Path]]:
-        """(name, path) of several inputs."""
-        return [(name, self.path(name)) for name in names]
+        """(name, path) of several safetensors files, which may still be arriving."""
+        return [(name, self.arriving(name)) for name in names]
 
     def config(self, name: str) -> ModelConfig:
         """The input as a model configuration."""

@@ -1,4 +1,4 @@
-"""A file-system fence: a job reads its interpreter and its own directory, and writes only there."""
+"""A file-system fence: a job reads its interpreter, its inputs and its own directory, and writes only there."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def landlock_version() -> int:
     return max(0, version)
 
 
-def fence(directory: Path, *, gpu: bool) -> bool:
-    """Confines this process to `directory` for good; False where the kernel can't. Needs no_new_privs to be set.
+def fence(directory: Path, inputs: Path, *, gpu: bool) -> bool:
+    """Confines this process to `directory`, and to reading `inputs`, for good; False where the kernel can't.
 
-    A job on a GPU also gets the driver's files, which lie in /dev, /proc and /sys.
+    Needs no_new_privs to be set. A job on a GPU also gets the driver's files, which lie in /dev, /proc and /sys.
     """
     version = landlock_version()
     if version == 0:
@@ -45,6 +45,7 @@ def fence(directory: Path, *, gpu: bool) -> bool:
         package = Path(__file__).resolve().parents[1]
         libraries = {Path(sys.prefix), Path(sys.base_prefix), package, Path("/usr"), Path("/lib"), Path("/lib64")}
         _allow(ruleset, libraries, _EXECUTE | _READ_FILE | _READ_DIR)
+        _allow(ruleset, [inputs], _READ_FILE | _READ_DIR)
         _allow(ruleset, [directory], everything)
         if gpu:
             _allow(ruleset, [Path("/dev"), Path("/proc"), Path("/sys")], everything)

@@ -31,8 +31,8 @@ def hide_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def confine(directory: Path, memory_bytes: int, file_bytes: int, *, gpu: bool) -> None:
-    """Applies every limit the machine knows to this process, for good.
+def confine(directory: Path, inputs: Path, memory_bytes: int, file_bytes: int, *, gpu: bool) -> None:
+    """Applies every limit the machine knows to this process, for good. Of `inputs` it may read only.
 
     `memory_bytes` counts above what the warm interpreter has already mapped. CUDA reserves address space far beyond
     what it uses, so jobs on a GPU are not held to it.
@@ -45,7 +45,7 @@ def confine(directory: Path, memory_bytes: int, file_bytes: int, *, gpu: bool) -
         ceiling = pages * resource.getpagesize() + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    fence(directory, gpu=gpu)
+    fence(directory, inputs, gpu=gpu)
     forbid_dangerous_calls()
 
 

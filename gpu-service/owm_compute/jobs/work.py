@@ -10,19 +10,26 @@ from owm_compute.specs import FileName, Kind, Sha256, Strict
 
 
 class WorkInput(Strict):
-    """A checked input: its name in the spec, its path on disk, and its digest."""
+    """An input, perhaps still arriving: its name in the spec, its path on disk, its announced digest and size."""
 
     name: str
     path: str
     sha256: str
+    size: int
 
 
 class WorkRequest(Strict):
-    """One job for one child. `directory` is private to it; its outputs go to `directory`/out."""
+    """One job for one child. `directory` is private to it; its outputs go to `directory`/out.
+
+    `inputs_directory` it may read only. `present` and `wanted` are the files of a `Spool` over the inputs.
+    """
 
     kind: Kind
     spec: dict[str, Any]
     inputs: list[WorkInput]
+    inputs_directory: str
+    present: str
+    wanted: str
     directory: str
     device: str
     memory_bytes: int

@@ -25,10 +25,13 @@ from owm_compute.tensors.safetensors_source import SafetensorsSource
 
 
 class InputFiles(Protocol):
-    """The verified input files of a job, by name."""
+    """The input files of a job, by name."""
 
     def path(self, name: str) -> Path:
-        """Where it lies; `input_missing` when the job has no such input."""
+        """Where it lies, once all of it is there; `input_missing` when the job has no such input."""
+
+    def arriving(self, name: str) -> Path:
+        """Where it lies, perhaps in part: for readers that call `await_bytes` before each range."""
 
     def sha256(self, name: str) -> str:
         """Its digest."""
@@ -101,7 +104,7 @@ def _open(
         parts, _ = _open_all(spec.program, inputs, statistics, progress, stack)
         return ComputedSource(spec.label, spec.program, parts, statistics)
     return SafetensorsSource(
-        [(name, inputs.path(name), inputs.sha256(name)) for name in spec.weights], label=spec.label
+        [(name, inputs.arriving(name), inputs.sha256(name)) for name in spec.weights], label=spec.label
     )
 
 

@@ -10,6 +10,7 @@ from typing import Self
 
 from owm_compute.errors import ComputeError
 from owm_compute.tensors.header import Header, HeaderError, TensorInfo, header_length, parse_header
+from owm_compute.tensors.spool import await_bytes
 
 
 def read_exactly(fd: int, position: int, target: memoryview, code: str, label: str) -> None:
@@ -31,7 +32,9 @@ class SafetensorsFile:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(self._fd).st_size
+            await_bytes(path, 0, 8)
             length = header_length(os.pread(self._fd, 8, 0), size)
+            await_bytes(path, 8, length)
             self.header: Header = parse_header(os.pread(self._fd, length, 8), size)
         except HeaderError as error:
             os.close(self._fd)
@@ -45,6 +48,7 @@ class SafetensorsFile:
     def read_into(self, tensor: TensorInfo, offset: int, target: memoryview) -> None:
         """Fills `target` (bytes) from byte `offset` of the tensor; the header has proved that the bytes exist."""
         position = self.header.data_start + tensor.begin + offset
+        await_bytes(self.path, position, len(target))
         read_exactly(self._fd, position, target, "safetensors_invalid", self.label)
 
     def close(self) -> None:
