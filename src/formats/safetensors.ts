@@ -10,7 +10,8 @@ export const MAX_DIMENSION = 2 ** 32;
 export const MAX_NAME_LENGTH = 512;
 const LENGTH_BYTES = 8;
 
-const DTYPE_BITS = new Map([
+/** Bits of an element by dtype. */
+export const DTYPE_BITS: ReadonlyMap<string, number> = new Map([
   ["BOOL", 8],
   ["F4", 4],
   ["F6_E2M3", 6],

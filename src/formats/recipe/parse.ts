@@ -670,23 +670,20 @@ function readExtract(value: unknown, place: Place, prefix: string): ExtractDocum
   const fields = readFields(
     outer.get("extract_lora"),
     at,
-    ["model", "base_model", "max_rank", "distribute_scale", "embed_lora", "include", "exclude"],
+    ["model", "base_model", "max_rank", "sv_epsilon", "include", "exclude"],
     (key) => (/_regex$/.test(key) ? "list parts of tensor names under `include` or `exclude`" : undefined),
   );
   if (!fields.has("model") || !fields.has("base_model"))
     throw at.fail("missing", "has to say what changed", "give both model and base_model");
   const parts = (key: string): string[] =>
     fields.has(key) ? readList(fields.get(key), at.at(key), 1000).map(([text, on]) => readText(text, on, 512)) : [];
-  const flag = (key: string, otherwise: boolean): boolean =>
-    fields.has(key) ? readFlag(fields.get(key), at.at(key)) : otherwise;
   return {
     kind: "extract_lora",
     ...readCommon(outer, place, prefix),
     model: readRef(fields.get("model"), at.at("model")),
     base: readRef(fields.get("base_model"), at.at("base_model")),
     maxRank: fields.has("max_rank") ? readInteger(fields.get("max_rank"), at.at("max_rank"), 1, 65_536) : 128,
-    distributeScale: flag("distribute_scale", true),
-    embeddings: flag("embed_lora", false),
+    leastSingularValue: fields.has("sv_epsilon") ? readNumber(fields.get("sv_epsilon"), at.at("sv_epsilon")) : 0,
     include: parts("include"),
     exclude: parts("exclude"),
   };

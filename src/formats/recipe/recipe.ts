@@ -38,7 +38,8 @@ export type Module = {
 
 /** Whose row a token has: a model's row of a token or of an id, zeros, or (`default`) what the rules for unlisted ones say. */
 export type TokenRow =
-  | { readonly kind: "default" | "zero" }
+  | { readonly kind: "default" }
+  | { readonly kind: "zero" }
   | { readonly kind: "model_token"; readonly model: ModelRef; readonly token: string | number };
 
 export type Tokenizer = {
@@ -107,9 +108,8 @@ export type ExtractDocument = Common & {
   readonly model: ModelRef;
   readonly base: ModelRef;
   readonly maxRank: number;
-  /** Whether both factors carry √S, or B carries S. */
-  readonly distributeScale: boolean;
-  readonly embeddings: boolean;
+  /** Singular values up to it count as zero. */
+  readonly leastSingularValue: number;
   /** Parts of names: of the tensors taken (all where empty) and of those left out. */
   readonly include: readonly string[];
   readonly exclude: readonly string[];
