@@ -90,10 +90,13 @@ class OutputSpec(Strict):
 
 
 class TokenSource(Strict):
-    """Where the embedding row of a token comes from: a model's row of a token or of an id, or zeros."""
+    """Where the embedding row of a token comes from: a model's row of a token or of an id, or zeros.
+
+    `default` adds the token to the vocabulary where it is missing; its row comes from where any other's does.
+    """
 
     token: Annotated[str, Field(min_length=1, max_length=1000)]
-    kind: Literal["model_token", "zero"]
+    kind: Literal["default", "model_token", "zero"]
     model: Index | None = None
     model_token: str | None = None
     model_id: Index | None = None

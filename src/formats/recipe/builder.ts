@@ -105,7 +105,7 @@ export class Builder {
   readonly problems = new Problems();
   readonly #notes = new Messages<Note>();
   readonly #outDtype: Dtype | null;
-  readonly #sources = new Map<string, { readonly index: number; readonly spec: SourceSpec }>();
+  readonly #sources = new Map<string, { readonly index: number; readonly model: Model; readonly spec: SourceSpec }>();
   readonly #settings = new Table<Settings>();
   readonly #operations = new Table<Operation>();
   readonly #tensors = new Map<string, Tensor>();
@@ -140,7 +140,7 @@ export class Builder {
       ...(Object.keys(model.tokenizer).length === 0 ? {} : { tokenizer: { ...model.tokenizer } }),
     };
     const index = this.#sources.size;
-    this.#sources.set(model.key, { index, spec });
+    this.#sources.set(model.key, { index, model, spec });
     return index;
   }
 
@@ -204,6 +204,11 @@ export class Builder {
         fix: "use one that it has",
       });
     return method ?? null;
+  }
+
+  /** Those that the output is made of, in the order of the sources. */
+  get models(): Model[] {
+    return [...this.#sources.values()].map(({ model }) => model);
   }
 
   has(name: string): boolean {

@@ -31,7 +31,7 @@ export type Merged = {
   readonly rows: number | null;
   /** Whether the output has a head of its own where the donor's is its embedding. */
   readonly untied: boolean;
-  /** Tensors of the output with a row a token. */
+  /** Tensors of the models with a row a token. */
   readonly vocabulary: readonly string[];
 };
 
@@ -71,7 +71,7 @@ class MergeCompiler {
   #layers: LayerRun[] | null = null;
   #rows: number | null = null;
   #untied = false;
-  readonly #vocabulary: string[] = [];
+  readonly #vocabulary = new Set<string>();
 
   constructor(
     document: MergeDocument,
@@ -105,7 +105,7 @@ class MergeCompiler {
         );
     }
     const untied = this.#untied && memberOf(donor.config, "tie_word_embeddings") === true;
-    return { donor, layers: this.#layers, rows: this.#rows, untied, vocabulary: this.#vocabulary };
+    return { donor, layers: this.#layers, rows: this.#rows, untied, vocabulary: [...this.#vocabulary] };
   }
 
   #partsOf({ name, body }: Module): { inputs: readonly Input[]; sources: Source[] }[] {
@@ -336,7 +336,7 @@ class MergeCompiler {
     if (shape === null) return;
     const settings = this.#settings(wanted, models);
     if (settings === null) return;
-    if (isVocabulary(name) && first.operand.fact.shape.length > 0) this.#vocabulary.push(name);
+    if (isVocabulary(name)) for (const { operand } of present) this.#vocabulary.add(operand.name);
     if (
       isHead(name) &&
       present.some(({ operand: { model } }) => memberOf(model.config, "tie_word_embeddings") !== true)
@@ -439,22 +439,22 @@ function conflictOf(method: Method, { values, each }: Resolved): { code: string;
   const normalize = values.normalize ?? values.normalize_weights ?? 0;
   const sum = weights.reduce((total, weight) => total + weight, 0);
   // With an origin, no weight at all leaves the origin.
-  const empty = method.deltas && weights.every((weight) => weight === 0);
+  const empty = method.base === "required" && weights.every((weight) => weight === 0);
   if (normalize === 1 && weights.length > 0 && Math.abs(sum) < 1e-8 && !empty)
     return {
       code: "weights_sum_zero",
       message: `the weights ${weights.join(", ")} sum to zero, so they can't be normalised`,
       fix: "change a weight, or set normalize to false",
     };
-  const epsilon = values.epsilon ?? each.epsilon?.[0];
-  const strayed = densities.find(
-    (density) =>
-      density > 0 && density < 1 && epsilon !== undefined && (density - epsilon <= 0 || density + epsilon >= 1),
-  );
-  if (strayed !== undefined && method.name.startsWith("della"))
+  const { epsilon: epsilons = [] } = each;
+  const strayed = densities.findIndex((density, i) => {
+    const epsilon = epsilons[i] ?? 0;
+    return density > 0 && density < 1 && (density - epsilon <= 0 || density + epsilon >= 1);
+  });
+  if (epsilons.length > 0 && strayed >= 0)
     return {
       code: "density_epsilon",
-      message: `${method.name} keeps elements with probabilities from density − epsilon to density + epsilon, which ${strayed} ± ${epsilon} takes out of (0, 1)`,
+      message: `${method.name} keeps elements with probabilities of density ± epsilon, and ${densities[strayed]} ± ${epsilons[strayed]} is not within 0 and 1`,
       fix: "lower epsilon",
     };
   return null;

@@ -190,14 +190,21 @@ function tokenizerOf(
       message: "a document that others take as a model can't change its tokenizer",
       fix: "move the section to the output's document",
     });
+  for (const model of builder.models)
+    if (model.tokenizer["tokenizer.json"] === undefined)
+      builder.problems.add({
+        code: "tokenizer_missing",
+        field: "tokenizer",
+        message: `${model.label} has no tokenizer.json`,
+        fix: "publish the model with its fast tokenizer, or leave the section away",
+      });
   const index = (ref: ModelRef, field: string): number => {
     const model = find(ref, field);
     return model === null ? 0 : builder.source(model);
   };
   const tokens = [...tokenizer.tokens].map(([token, { row, force }]): TokenSource => {
     const common = { token, ...(force ? { force } : {}) };
-    if (row.kind === "zero") return { ...common, kind: "zero" };
-    if (row.kind === "default") return { ...common, kind: "model_token" };
+    if (row.kind !== "model_token") return { ...common, kind: row.kind };
     const model = index(row.model, "tokenizer.tokens");
     return {
       ...common,

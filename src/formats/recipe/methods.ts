@@ -50,6 +50,6 @@ export const mergeMethods = (): readonly Method[] => [...METHODS.values()].filte
 
 /** Parameters that mergekit takes and that never change a result. */
 export function isWithoutEffect(method: Method, parameter: string): boolean {
-  if (parameter === "int8_mask") return method.deltas;
+  if (parameter === "int8_mask") return method.deltas && method.base === "required";
   return method.name === "task_arithmetic" && (parameter === "density" || parameter === "rescale");
 }

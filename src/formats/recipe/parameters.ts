@@ -20,7 +20,7 @@ export function readParameters(value: unknown, place: Place, method: Method, sco
     const at = place.at(name);
     const parameter = method.parameters.find((one) => one.name === name);
     if (parameter !== undefined) {
-      if (scope === "model" && !isModels(parameter, method))
+      if (scope === "model" && !parameter.each)
         throw at.fail(
           "parameter",
           `${method.name} takes one \`${name}\` for all models`,
@@ -55,10 +55,6 @@ const NO_EFFECT: Parameter = {
   maximum: null,
   note: "",
 };
-
-/** Whether a model may have its own: where there is only one model, that is the merge's as well. */
-export const isModels = (parameter: Parameter, method: Method): boolean =>
-  parameter.each || (method.most === 1 && method.base === "forbidden");
 
 function readSetting(value: unknown, place: Place, parameter: Parameter, notes: Note[]): readonly Rule[] {
   if (!Array.isArray(value) || !value.some((item) => typeof item === "object" && item !== null)) {

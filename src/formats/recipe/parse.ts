@@ -14,7 +14,7 @@ import {
   readText,
 } from "./fields";
 import { findMethod, type Method, mergeMethods } from "./methods";
-import { isModels, readParameters } from "./parameters";
+import { readParameters } from "./parameters";
 import { PermutedAxis } from "./program";
 import {
   type Align,
@@ -454,7 +454,7 @@ function checkModels(document: MergeDocument, method: Method, place: Place): voi
       for (const parameter of method.parameters) {
         const scopes = [parameters, module.parameters, document.parameters];
         if (parameter.default !== null || scopes.some((scope) => scope.has(parameter.name))) continue;
-        const lacking = models.find((input) => !isModels(parameter, method) || !input.parameters.has(parameter.name));
+        const lacking = models.find((input) => !parameter.each || !input.parameters.has(parameter.name));
         if (lacking !== undefined) throw missingParameter(method.name, parameter.name, parameter.each, lacking, place);
       }
     }

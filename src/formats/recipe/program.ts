@@ -55,7 +55,7 @@ const OutputSpec = z.strictObject({
 
 const TokenSource = z.strictObject({
   token: z.string().min(1).max(1000),
-  kind: z.enum(["model_token", "zero"]),
+  kind: z.enum(["default", "model_token", "zero"]),
   model: Index.nullish(),
   model_token: z.string().nullish(),
   model_id: Index.nullish(),

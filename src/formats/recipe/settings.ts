@@ -1,6 +1,5 @@
 // The value of a parameter for one tensor: which scope counts, which filter fits, where on a gradient the tensor's layer lies.
 import type { Method } from "./methods";
-import { isModels } from "./parameters";
 import type { Parameters } from "./recipe";
 
 /** What a model brings to one tensor: its own parameters, and what it calls the tensor. */
@@ -58,7 +57,7 @@ export function resolveSettings(
     const asked = parameter.each ? operands : operands.slice(0, 1);
     const found = asked.map(
       (operand) =>
-        (isModels(parameter, method)
+        (parameter.each
           ? lookUp([operand.parameters, ...scopes], name, operand.name, t)
           : lookUp(scopes, name, tensor, t)) ?? parameter.default,
     );
