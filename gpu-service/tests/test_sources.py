@@ -102,6 +102,8 @@ class Files:
     def path(self, name: str) -> Path:
         return self._folder / name
 
+    arriving = path
+
     def sha256(self, name: str) -> str:
         return name
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,23 +18,9 @@ from owm_compute.merge.engine import FileReport, MergeReport, digest_of, run_pro
 from owm_compute.merge.program import ConfigSpec, Program, SourceSpec
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tokenizer import MergedTokenizer, merge_tokenizers
-from owm_compute.models.config import MAX_CONFIG_BYTES
 from owm_compute.progress import Progress
+from owm_compute.tensors.open import InputFiles, open_source, read_json
 from owm_compute.tensors.operand import Source
-from owm_compute.tensors.safetensors_source import SafetensorsSource
-
-
-class InputFiles(Protocol):
-    """The input files of a job, by name."""
-
-    def path(self, name: str) -> Path:
-        """Where it lies, once all of it is there; `input_missing` when the job has no such input."""
-
-    def arriving(self, name: str) -> Path:
-        """Where it lies, perhaps in part: for readers that call `await_bytes` before each range."""
-
-    def sha256(self, name: str) -> str:
-        """Its digest."""
 
 
 def parse_program(raw: bytes) -> Program:
@@ -92,7 +78,7 @@ def _open_all(
         merged = merge_tokenizers(program.tokenizer, program.sources, sources, inputs.path)
         sources = merged.sources
     if program.align is not None:
-        configs = [None if spec.config is None else _read_object(spec.config, inputs) for spec in program.sources]
+        configs = [None if spec.config is None else read_json(spec.config, inputs) for spec in program.sources]
         sources = align_sources(program.align, sources, configs, seed=program.seed, progress=progress)
     return sources, merged
 
@@ -103,9 +89,7 @@ def _open(
     if spec.program is not None:
         parts, _ = _open_all(spec.program, inputs, statistics, progress, stack)
         return ComputedSource(spec.label, spec.program, parts, statistics)
-    return SafetensorsSource(
-        [(name, inputs.arriving(name), inputs.sha256(name)) for name in spec.weights], label=spec.label
-    )
+    return open_source(spec, inputs)
 
 
 def _config(program: Program, config: ConfigSpec, vocabulary: Mapping[str, Any], inputs: InputFiles) -> bytes:
@@ -115,22 +99,9 @@ def _config(program: Program, config: ConfigSpec, vocabulary: Mapping[str, Any],
     changes = {**config.patch, **vocabulary}
     if not changes:
         return inputs.path(name).read_bytes()
-    return (json.dumps({**_read_object(name, inputs), **changes}, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps({**read_json(name, inputs), **changes}, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _write(path: Path, raw: bytes) -> FileReport:
     path.write_bytes(raw)
     return FileReport(path.name, *digest_of(path))
-
-
-def _read_object(name: str, inputs: InputFiles) -> dict[str, Any]:
-    path = inputs.path(name)
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise ComputeError("config_invalid", f"{name} is larger than {MAX_CONFIG_BYTES} bytes", field=name)
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ComputeError("config_invalid", f"{name} is no JSON: {error}", field=name) from None
-    if not isinstance(document, dict):
-        raise ComputeError("config_invalid", f"{name} is no JSON object", field=name)
-    return document

@@ -17,6 +17,7 @@ from owm_compute.tensors.header import MAX_INT, HeaderError, check_name
 from owm_compute.tensors.operand import Operand, Source
 from owm_compute.tensors.pieces import PIECE
 from owm_compute.tensors.reader import read_exactly
+from owm_compute.tensors.spool import await_bytes
 from owm_compute.tensors.torch_io import bytes_of
 
 MAX_ENTRIES = 100_000
@@ -68,9 +69,10 @@ class GgufFile:
 
     def __init__(self, path: Path, *, label: str) -> None:
         self.label = label
+        self._path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.header = _Parser(self._fd, os.fstat(self._fd).st_size).parse()
+            self.header = _Parser(path, self._fd).parse()
         except GgufError as error:
             self.close()
             raise ComputeError(
@@ -82,6 +84,7 @@ class GgufFile:
 
     def read(self, position: int, target: memoryview) -> None:
         """Fills `target` with the bytes of the file from `position` on."""
+        await_bytes(self._path, position, len(target))
         read_exactly(self._fd, position, target, "gguf_invalid", self.label)
 
     def close(self) -> None:
@@ -203,9 +206,10 @@ class GgufSource(Source):
 class _Parser:
     """Reads a header through windows of fixed size, so that a vocabulary of megabytes needs no memory."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path = path
         self._fd = fd
-        self._size = size
+        self._size = os.fstat(fd).st_size
         self._window = b""
         self._start = 0
         self._fetched = 0
@@ -315,6 +319,7 @@ class _Parser:
             self._fetched += wanted
             if self._fetched > MAX_HEADER_BYTES:
                 raise GgufError("header_too_large", f"the header has more than {MAX_HEADER_BYTES} bytes")
+            await_bytes(self._path, self.at, wanted)
             self._window = os.pread(self._fd, wanted, self.at)
             self._start = self.at
             offset = 0

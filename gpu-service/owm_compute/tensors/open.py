@@ -25,10 +25,13 @@ Files = list[tuple[str, Path, str]]
 
 
 class InputFiles(Protocol):
-    """The verified input files of a job, by name."""
+    """The input files of a job, by name."""
 
     def path(self, name: str) -> Path:
-        """Where it lies; `input_missing` when the job has no such input."""
+        """Where it lies, once all of it is there; `input_missing` when the job has no such input."""
+
+    def arriving(self, name: str) -> Path:
+        """Where it lies, perhaps in part: for readers that call `await_bytes` before each range."""
 
     def sha256(self, name: str) -> str:
         """Its digest."""
@@ -65,7 +68,7 @@ def read_json(name: str, inputs: InputFiles) -> dict[str, Any]:
 
 
 def _files(names: list[str], inputs: InputFiles) -> Files:
-    return [(name, inputs.path(name), inputs.sha256(name)) for name in names]
+    return [(name, inputs.arriving(name), inputs.sha256(name)) for name in names]
 
 
 def _safetensors(files: Files, spec: SourceSpec, inputs: InputFiles) -> Source:
