@@ -17,7 +17,7 @@ from owm_compute.merge.tensor_run import TensorRun
 from owm_compute.merge.workspace import Workspace, chunk_length
 from owm_compute.tensors.operand import Operand, Source
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 
 
 class ComputedOperand:

@@ -33,7 +33,7 @@ from owm_compute.tensors.operand import Source
 from owm_compute.tensors.torch_io import TORCH_DTYPES, bytes_of
 from owm_compute.tensors.writer import SafetensorsWriter, header_bytes, layout
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 INDEX = "model.safetensors.index.json"
 _METADATA = {"format": "pt"}
 _Piece = tuple[Future[ChunkFigures], torch.Tensor, memoryview]
