@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import combinations_with_replacement
 
 import torch
 
@@ -43,27 +44,31 @@ def dots(operands: Operands, *, base: bool = False) -> Matrix:
     return [numbers[i * n : (i + 1) * n] for i in range(n)]
 
 
-def row_dots(operands: Operands, columns: int) -> Iterator[Matrix]:
-    """The dots of the models within each row, a matrix a row; rows are cut from the flat tensor every `columns`."""
+def row_dots(operands: Operands, columns: int) -> Iterator[torch.Tensor]:
+    """The dots of the models within each row of `columns` elements: (k, n, n) in float64 for some rows at a time."""
     n = operands.models
+    scratch = torch.empty(n + 1, _rows_at_a_time(columns), columns, dtype=torch.float64)
     for rows in whole_rows(operands, columns):
-        wide = [tensor.double() for tensor in rows[:n]]
-        yield from _matrices({(i, j): _fold(wide[i] * wide[j]) for i in range(n) for j in range(i, n)}, operands)
+        *wide, product = scratch[:, : len(rows[0])]
+        for target, tensor in zip(wide, rows[:n], strict=True):
+            target.copy_(tensor)
+        pairs = combinations_with_replacement(wide, 2)
+        yield _symmetric([_fold(torch.mul(a, b, out=product)).clone() for a, b in pairs], operands)
 
 
-def column_dots(operands: Operands, columns: int) -> Iterator[Matrix]:
-    """The dots of the models within each column, a matrix a column; element i is in column i mod `columns`."""
+def column_dots(operands: Operands, columns: int) -> torch.Tensor:
+    """The dots of the models within each column, (columns, n, n) in float64; element i is in column i mod `columns`."""
     n = operands.models
-    pairs = [(i, j) for i in range(n) for j in range(i, n)]
+    pairs = list(combinations_with_replacement(range(n), 2))
     # Several lanes a column where columns are few: an addition costs the same for 1 as for a thousand.
     lanes = columns * max(1, LANES // columns)
-    sums = {pair: torch.zeros(lanes, dtype=torch.float64) for pair in pairs}
+    sums = torch.zeros(len(pairs), lanes, dtype=torch.float64)
     for chunk in operands.sweep():
         for lane, low, high in blocks(chunk.start, chunk.length, lanes):
             wide = [model[low:high].double() for model in chunk.models]
-            for i, j in pairs:
-                sums[i, j][lane : lane + high - low] += wide[i] * wide[j]
-    yield from _matrices({pair: _fold(total.view(-1, columns).T) for pair, total in sums.items()}, operands)
+            for total, (i, j) in zip(sums, pairs, strict=True):
+                total[lane : lane + high - low] += wide[i] * wide[j]
+    return _symmetric([_fold(total.view(-1, columns).T) for total in sums], operands)
 
 
 def whole_rows(operands: Operands, columns: int) -> Iterator[list[torch.Tensor]]:
@@ -72,23 +77,26 @@ def whole_rows(operands: Operands, columns: int) -> Iterator[list[torch.Tensor]]
     Rows may begin in one chunk and end in another, so that no result depends on how the tensor is cut. Beside a chunk,
     memory holds one row of each operand.
     """
+    most = _rows_at_a_time(columns)
     begun: list[list[torch.Tensor]] = []
-    length = 0
+    held = 0
     for chunk in operands.sweep():
         tensors = tensors_of(chunk)
+        head = min((columns - held) % columns, chunk.length)
         begun = begun or [[] for _ in tensors]
-        ends = (length + chunk.length) // columns * columns - length
-        if ends > 0:
-            yield [
-                torch.cat([*pieces, tensor[:ends]]).view(-1, columns)
-                for pieces, tensor in zip(begun, tensors, strict=True)
-            ]
-            begun = [[] for _ in tensors]
-            length = 0
-        rest = max(ends, 0)
         for pieces, tensor in zip(begun, tensors, strict=True):
-            pieces.append(tensor[rest:].clone())
-        length += chunk.length - rest
+            pieces.append(tensor[:head].clone())
+        held += head
+        if held == columns:
+            yield [torch.cat(pieces).view(1, columns) for pieces in begun]
+            held = 0
+        if held == 0:
+            rows = (chunk.length - head) // columns
+            body = [tensor[head : head + rows * columns].view(rows, columns) for tensor in tensors]
+            for low in range(0, rows, most):
+                yield [tensor[low : low + most] for tensor in body]
+            begun = [[tensor[head + rows * columns :].clone()] for tensor in tensors]
+            held = chunk.length - head - rows * columns
 
 
 def combine(tensors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
@@ -147,9 +155,14 @@ def non_finite(operands: Operands) -> ComputeError:
     return ComputeError("non_finite", f"the norm of tensor {operands.name!r} is not finite", field=operands.name)
 
 
+def _rows_at_a_time(columns: int) -> int:
+    """As many as stay in a core's cache."""
+    return max(1, LANES // columns)
+
+
 def _fold(values: torch.Tensor) -> torch.Tensor:
-    """Sums along the last axis by halving, elementwise: (k, m) → (k,)."""
-    values, n = values.clone(), values.shape[-1]
+    """Sums along the last axis by halving, elementwise, in the memory of `values`: (k, m) → (k,)."""
+    n = values.shape[-1]
     while n > 1:
         half = (n + 1) // 2
         values[:, : n - half] += values[:, half:n]
@@ -157,10 +170,12 @@ def _fold(values: torch.Tensor) -> torch.Tensor:
     return values[:, 0]
 
 
-def _matrices(sums: dict[tuple[int, int], torch.Tensor], operands: Operands) -> Iterator[Matrix]:
-    if not all(bool(torch.isfinite(total).all()) for total in sums.values()):
-        raise non_finite(operands)
+def _symmetric(upper: list[torch.Tensor], operands: Operands) -> torch.Tensor:
+    """The matrices (k, n, n) of which `upper` has the upper triangles, row by row, each (k,)."""
     n = operands.models
-    for values in zip(*(total.tolist() for total in sums.values()), strict=True):
-        found = dict(zip(sums, values, strict=True))
-        yield [[found[min(i, j), max(i, j)] for j in range(n)] for i in range(n)]
+    found = torch.empty(len(upper[0]), n, n, dtype=torch.float64)
+    for pair, values in zip(combinations_with_replacement(range(n), 2), upper, strict=True):
+        found[:, pair[0], pair[1]] = found[:, pair[1], pair[0]] = values
+    if not bool(torch.isfinite(found).all()):
+        raise non_finite(operands)
+    return found

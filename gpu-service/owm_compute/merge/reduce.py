@@ -50,7 +50,7 @@ class LaneSum:
 
 
 class Gram:
-    """All dot products of n tensors of equal length: products are exact in float64 for float32 values."""
+    """All dot products of n tensors of equal length, in float64."""
 
     def __init__(self, n: int) -> None:
         # Fewer lanes for more than eight tensors: 64 of them have 2080 pairs.
@@ -67,10 +67,14 @@ class Gram:
             width = high - low
             for row, tensor in zip(self._wide, tensors, strict=True):
                 row[:width].copy_(tensor[low:high])
-            product = self._product[:width]
+            # A product of float32 values is exact in float64: a fused multiply-add rounds as two operations do.
+            exact = tensors[0].dtype is torch.float32
             for lanes, (i, j) in zip(self._lanes, self._pairs, strict=True):
-                torch.mul(self._wide[i, :width], self._wide[j, :width], out=product)
-                lanes[lane : lane + width] += product
+                total, a, b = lanes[lane : lane + width], self._wide[i, :width], self._wide[j, :width]
+                if exact:
+                    total.addcmul_(a, b)
+                else:
+                    total += torch.mul(a, b, out=self._product[:width])
 
     def matrix(self) -> list[list[float]]:
         """The symmetric n × n matrix of dots."""

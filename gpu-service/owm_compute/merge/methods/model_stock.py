@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import Annotated
 
 import torch
 
-from owm_compute.merge.dots import Matrix, combine, dots, row_dots, scale_rows
+from owm_compute.merge.dots import combine, dots, row_dots, scale_rows
 from owm_compute.merge.method import Apply, Bounds, Chunk, Operands, merge_method
 
 
@@ -23,14 +24,15 @@ def model_stock(
     """
     n = operands.models
     if not filter_wise or len(operands.shape) < 2:
-        share = _ratio(dots(operands)) / n
+        found = torch.tensor([dots(operands)], dtype=torch.float64)
+        share = float(_ratios(found)) / n
 
         def apply(chunk: Chunk) -> torch.Tensor:
             return chunk.origin if share == 0 else combine(chunk.models, [share] * n).add_(chunk.origin)
 
         return apply
     columns = math.prod(operands.shape[1:])
-    shares = torch.tensor([_ratio(found) / n for found in row_dots(operands, columns)], dtype=torch.float64)
+    shares = torch.cat([_ratios(found) for found in row_dots(operands, columns)]) / n
 
     def apply_rows(chunk: Chunk) -> torch.Tensor:
         total = combine(chunk.models, [1.0] * n)
@@ -39,13 +41,15 @@ def model_stock(
     return apply_rows
 
 
-def _ratio(found: Matrix) -> float:
-    n = len(found)
-    norms = [math.sqrt(found[i][i]) for i in range(n)]
-    cosines = [
-        max(-1.0, min(1.0, found[i][j] / max(norms[i] * norms[j], 1e-6))) for i in range(n) for j in range(i + 1, n)
-    ]
-    mean = math.fsum(cosines) / len(cosines)
+def _ratios(found: torch.Tensor) -> torch.Tensor:
+    """t (k,) from the dots (k, n, n); elementwise operations, which round alike on any machine."""
+    n = found.shape[1]
+    norms = found.diagonal(dim1=1, dim2=2).sqrt()
+    mean = torch.zeros_like(found[:, 0, 0])
+    for i, j in combinations(range(n), 2):
+        cosine = found[:, i, j] / (norms[:, i] * norms[:, j]).clamp_(min=1e-6)
+        mean += cosine.clamp_(-1, 1)
+    mean /= n * (n - 1) / 2
     below = 1 + (n - 1) * mean
     # Differences that cancel leave no direction to go in: the ratio has a pole there.
-    return 0.0 if below < 1e-9 else n * mean / below
+    return torch.where(below < 1e-9, 0.0, n * mean / below)

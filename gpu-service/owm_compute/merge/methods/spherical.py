@@ -61,11 +61,12 @@ def nuslerp(
         return lambda chunk: _onto_base(combine(chunk.models, factors), chunk)
     if nuslerp_row_wise:
         columns = math.prod(operands.shape[1:])
-        matrices = column_dots(operands, columns)
+        batches = iter([column_dots(operands, columns)])
     else:
         columns = operands.shape[-1]
-        matrices = row_dots(operands, columns)
-    first, second = torch.tensor([_nuslerp_factors(found, t) for found in matrices], dtype=torch.float64).T.contiguous()
+        batches = row_dots(operands, columns)
+    factors_of = [_nuslerp_factors(found, t) for batch in batches for found in batch.tolist()]
+    first, second = torch.tensor(factors_of, dtype=torch.float64).T.contiguous()
 
     def apply(chunk: Chunk) -> torch.Tensor:
         for model, factor in zip(chunk.models, (first, second), strict=True):
