@@ -35,7 +35,7 @@ export async function acceptJob(caller: Caller, request: JobRequest, idempotency
   const before = await acceptedBefore(caller, requestKey, requestSha256);
   if (before !== null) return before;
 
-  const output = request.kind === "evaluate" ? null : await findOutput(caller, request.output);
+  const output = "output" in request ? await findOutput(caller, request.output) : null;
   const { plan, inputs } = await planJob(caller, request);
   if (JSON.stringify(plan).length > MAX_PLAN_CHARS)
     throw new HubError("payload_too_large", {

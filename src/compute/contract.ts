@@ -23,11 +23,17 @@ const ComputeError = z.object({
   retryable: z.boolean().default(false),
 });
 
+/** As many shards as a program may have, and the records beside them. */
+const MAX_OUTPUT_FILES = 1100;
+
 const Result = z.object({
-  files: z.array(OutputFile).max(100),
+  files: z.array(OutputFile).max(MAX_OUTPUT_FILES),
   record: z.record(z.string(), z.unknown()),
   engine: Engine,
 });
+
+/** What a job made, as the compute service says. */
+export type Result = z.output<typeof Result>;
 
 /** How an attempt ended, as reported by the callback or found by asking. */
 export const Report = z.discriminatedUnion("state", [

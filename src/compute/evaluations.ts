@@ -10,11 +10,9 @@ import { findRepoById, targetOf } from "../hub/repositories";
 import { type GitId, sortableId } from "../ids";
 import type { Platform } from "../platform/platform";
 import { type StoredContent, segmented, sha256Of } from "../store/contents";
-import type { Report } from "./contract";
+import type { Result } from "./contract";
 import type { Job } from "./jobs";
 import type { EvaluatePlan } from "./plan";
-
-type Result = Extract<Report, { state: "succeeded" }>["result"];
 
 /** What the compute service measured: the part of its record that the hub builds on. Members beyond these are kept as they are. */
 const Measured = z.looseObject({

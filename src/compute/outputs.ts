@@ -3,15 +3,23 @@ import { sql } from "drizzle-orm";
 import * as z from "zod";
 import { asJson, queryRows } from "../db/client";
 import { HubError } from "../errors";
+import { lfsEntry, storeFiles } from "../hub/commits";
+import type { NewFile } from "../hub/tree-edit";
 import { parseSha256 } from "../ids";
 import type { Platform } from "../platform/platform";
-import { readContent, SegmentsColumn, type StoredContent, segmented } from "../store/contents";
+import { readContent, SegmentsColumn, STORED, type StoredContent, segmented } from "../store/contents";
 import { readAll } from "../streams/chunks";
 import type { OutputFile } from "./contract";
 import type { Job } from "./jobs";
 
-/** The records that come beside weights. Bytes. */
+/** Text up to this size is a file of git's, larger and binary ones travel as LFS. Bytes. */
 const MAX_TEXT_BYTES = 8 * 1024 * 1024;
+const TEXT = /\.(json|jsonl|txt|jinja)$/;
+
+/** A file of the revision that a job publishes. */
+export type OutputEntry = { readonly path: string; readonly file: NewFile };
+/** A file that the job holds. */
+export type HeldFile = { readonly path: string; readonly content: StoredContent };
 
 const UploadedRow = z.object({
   sha256: z.string().transform((text) => parseSha256(text, "sha256")),
@@ -25,12 +33,21 @@ export async function verifiedOutputs(
   job: Job,
   files: readonly OutputFile[],
   paths: readonly string[],
-): Promise<StoredContent[]> {
+): Promise<HeldFile[]> {
   const reported = new Map(files.map((file) => [file.path, file]));
   if (reported.size !== files.length || files.length !== paths.length || !paths.every((path) => reported.has(path)))
     throw new HubError("output_invalid", {
       problem: `the compute service reported ${files.map((file) => file.path).join(", ") || "no file"}; this kind of job makes ${paths.join(", ")}`,
     });
+  return heldFiles(
+    platform,
+    job,
+    paths.flatMap((path) => reported.get(path) ?? []),
+  );
+}
+
+/** Files among those that the job holds. @throws output_invalid */
+export async function heldFiles(platform: Platform, job: Job, files: readonly OutputFile[]): Promise<HeldFile[]> {
   const rows = await queryRows(
     platform.db,
     UploadedRow,
@@ -38,21 +55,39 @@ export async function verifiedOutputs(
       where j.job_id = ${job.id} and j.sha256 in (select value from json_each(${asJson(files.map((file) => file.sha256))}))`,
   );
   const uploaded = new Map(rows.map((row) => [row.sha256, segmented(row)]));
-  return paths.map((path) => {
-    const file = reported.get(path);
-    const content = file === undefined ? undefined : uploaded.get(file.sha256);
-    if (content === undefined || content.size !== file?.size)
+  return files.map(({ path, sha256, size }) => {
+    const content = uploaded.get(sha256);
+    if (content === undefined || content.size !== size)
       throw new HubError("output_invalid", {
-        problem: `${path} was reported as SHA-256 ${file?.sha256} of ${file?.size} bytes, and no such bytes were uploaded for this job`,
+        problem: `${path} was reported as SHA-256 ${sha256} of ${size} bytes, and no such bytes were uploaded for this job`,
       });
-    return content;
+    return { path, content };
   });
 }
 
-export async function readText(platform: Platform, path: string, content: StoredContent): Promise<Uint8Array> {
-  if (content.size > MAX_TEXT_BYTES)
-    throw new HubError("output_invalid", {
-      problem: `${path} has ${content.size} bytes, at most ${MAX_TEXT_BYTES} are taken`,
-    });
-  return readAll(await readContent(platform, content), MAX_TEXT_BYTES);
+/** Weights and what else is binary or large as LFS, without reading it; texts as git has them. */
+export async function entriesOf(platform: Platform, files: readonly HeldFile[]): Promise<OutputEntry[]> {
+  const isText = ({ path, content }: HeldFile): boolean => TEXT.test(path) && content.size <= MAX_TEXT_BYTES;
+  const texts: OutputText[] = [];
+  for (const { path, content } of files.filter(isText))
+    texts.push({ path, text: await readAll(await readContent(platform, content), MAX_TEXT_BYTES) });
+  const large = files
+    .filter((file) => !isText(file))
+    .map(({ path, content: { sha256, size } }) => ({ path, file: lfsEntry(sha256, size, STORED) }));
+  return [...large, ...(await textEntries(platform, texts))];
+}
+
+export type OutputText = { readonly path: string; readonly text: string | Uint8Array };
+
+/** Stores texts that the hub wrote. */
+export async function textEntries(platform: Platform, texts: readonly OutputText[]): Promise<OutputEntry[]> {
+  const encoder = new TextEncoder();
+  const stored = await storeFiles(
+    platform,
+    texts.map(({ text }) => (typeof text === "string" ? encoder.encode(text) : text)),
+  );
+  return texts.flatMap(({ path }, i) => {
+    const file = stored[i];
+    return file === undefined ? [] : [{ path, file }];
+  });
 }

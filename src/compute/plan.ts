@@ -70,12 +70,29 @@ const MergePlan = z.object({
   documents: z.array(z.object({ path: filePath, text: z.string() })),
   /** The strictest of the parents'; null where no parent says any. */
   licence: z.object({ id: z.string(), name: z.string().nullable(), link: z.string().nullable() }).nullable(),
+  /** As the parents' cards say, where they agree. */
+  libraryName: z.string().nullable(),
+  pipelineTag: z.string().nullable(),
   /** What who reads the model should know, in sentences. */
   notes: z.array(z.string()),
   /** `exact`: the same bytes on any machine; `tolerance`: equal up to the rounding of the machine's linear algebra. */
   determinism: z.enum(["exact", "tolerance"]),
   seed: z.number(),
   message: z.string().nullable(),
+});
+
+/** A merge computed again from what its revision records, to compare and not to publish. */
+const VerifyPlan = z.object({
+  kind: z.literal("verify"),
+  compute: ComputeSpec,
+  /** The revision, and the program that it holds. */
+  subject: Source,
+  parents: z.array(Source),
+  /** Each file that the merge made: its digest in recipe.json, and of what the revision holds under that path. */
+  files: z.array(z.object({ path: filePath, recorded: sha256, published: sha256.nullable() })),
+  determinism: z.enum(["exact", "tolerance"]),
+  /** That the merge was made with. */
+  engine: z.object({ name: z.string(), version: z.string() }),
 });
 
 const EvaluatePlan = z.object({
@@ -100,21 +117,24 @@ const TrainPlan = z.object({
   message: z.string().nullable(),
 });
 
-export const Plan = z.discriminatedUnion("kind", [MergePlan, EvaluatePlan, TrainPlan]);
+export const Plan = z.discriminatedUnion("kind", [MergePlan, VerifyPlan, EvaluatePlan, TrainPlan]);
 export type Plan = z.output<typeof Plan>;
 export type MergePlan = z.output<typeof MergePlan>;
 export type MergeParent = z.output<typeof MergeParent>;
+export type VerifyPlan = z.output<typeof VerifyPlan>;
 export type EvaluatePlan = z.output<typeof EvaluatePlan>;
 export type TrainPlan = z.output<typeof TrainPlan>;
 export type Source = z.output<typeof Source>;
 
 /** What a job of this kind takes weights and data for. */
-export const purposeOf = (kind: Plan["kind"]): Purpose => kind;
+export const purposeOf = (kind: Plan["kind"]): Purpose => (kind === "verify" ? "merge" : kind);
 
 export function sourcesOf(plan: Plan): Source[] {
   switch (plan.kind) {
     case "merge":
       return plan.parents;
+    case "verify":
+      return [plan.subject, ...plan.parents];
     case "evaluate":
       return [plan.model, plan.dataset];
     case "train":
@@ -127,6 +147,8 @@ export function outputPaths(plan: Plan): readonly string[] {
   switch (plan.kind) {
     case "merge":
       return plan.outputs;
+    case "verify":
+      return [];
     case "evaluate":
       return ["samples.jsonl"];
     case "train":
@@ -153,7 +175,7 @@ export function submissionOf(job: Addressed, publicUrl: string, token: string): 
   return JSON.stringify({
     id: job.id,
     attempt: job.attempt,
-    kind: job.plan.kind,
+    kind: job.plan.kind === "verify" ? "merge" : job.plan.kind,
     spec: job.plan.compute,
     inputs: job.inputs.map(({ name, sha256: digest, size }) => ({
       name,

@@ -8,6 +8,7 @@ import { findStoredFiles, type StoredFile } from "../hub/files";
 import { findSnapshots, repoName } from "../hub/repositories";
 import { parseFilePath, type Sha256 } from "../ids";
 import { sha256Of } from "../store/contents";
+import { planVerification } from "./merge/verify";
 import type { EvaluatePlan, MergePlan, Plan, TrainPlan } from "./plan";
 import {
   type EvaluateRequest,
@@ -29,6 +30,8 @@ export async function planJob(caller: Caller, request: JobRequest): Promise<Plan
   switch (request.kind) {
     case "merge":
       return { plan: await planMerge(caller, request), inputs: [] };
+    case "verify":
+      return { plan: await planVerification(caller, request), inputs: [] };
     case "evaluate":
       return { plan: await planEvaluation(caller, request), inputs: [] };
     case "train":
@@ -97,6 +100,8 @@ async function planMerge(caller: Caller, request: MergeRequest): Promise<MergePl
     outputs: [parseFilePath("model.safetensors", "path")],
     documents: [],
     licence: null,
+    libraryName: "owm",
+    pipelineTag: null,
     notes: [],
     determinism: "exact",
     seed: 0,

@@ -1,10 +1,10 @@
 // What a finished job writes back: a revision or an evaluation, whole or not at all.
 import { authorize, type Caller } from "../access/caller";
 import { standingActor } from "../access/standing";
-import { commitBatch } from "../db/client";
+import { commitBatch, type Statement } from "../db/client";
 import { evaluations } from "../db/schema";
 import { HubError } from "../errors";
-import { afterPush, authorOf, lfsEntry, type PreparedCommit, prepareCommit, storeFiles } from "../hub/commits";
+import { afterPush, authorOf, type PreparedCommit, prepareCommit } from "../hub/commits";
 import { listTree } from "../hub/files";
 import { lineageStatement, type Parent } from "../hub/lineage";
 import {
@@ -16,24 +16,27 @@ import {
   type Snapshot,
   targetOf,
 } from "../hub/repositories";
-import type { Change, NewFile } from "../hub/tree-edit";
+import type { Change } from "../hub/tree-edit";
 import { parseFilePath, parseRevision, type RefName } from "../ids";
 import type { Platform } from "../platform/platform";
-import { STORED, type StoredContent } from "../store/contents";
-import type { Report } from "./contract";
-import { mergeCard, recipe, trainingCard } from "./documents";
+import type { Result } from "./contract";
 import { evaluationRow } from "./evaluations";
-import { endStatements, type Job, stillOpen } from "./jobs";
-import { readText, verifiedOutputs } from "./outputs";
+import { type Ending, endStatements, type Job, stillOpen } from "./jobs";
+import { makesAdapter } from "./merge/card";
+import { MERGE_RECORDS, mergedFiles } from "./merge/revision";
+import { compareOutputs } from "./merge/verify";
+import { entriesOf, type HeldFile, type OutputEntry, textEntries, verifiedOutputs } from "./outputs";
 import { type MergePlan, outputPaths, Plan, type Source, type TrainPlan } from "./plan";
-
-export type Result = Extract<Report, { state: "succeeded" }>["result"];
+import { trainingCard } from "./training-card";
 
 /** Others may move the branch meanwhile; more rounds than this is a storm, and the step is repeated later. */
 const MAX_ROUNDS = 8;
 /** More entries at the root than any model has. */
 const MAX_ROOT_ENTRIES = 10_000;
-const SHARD = /^model-\d+-of-\d+\.safetensors$/;
+/** Weights as jobs write them. */
+const WEIGHTS =
+  /^(model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|adapter_(model\.safetensors|config\.json))$/;
+const RECORDS = new Set([...MERGE_RECORDS, "training.json"]);
 
 /**
  * Verifies what the job made, and ends it with that published. Repeating it after any crash publishes the same or finds it done.
@@ -41,32 +44,28 @@ const SHARD = /^model-\d+-of-\d+\.safetensors$/;
  */
 export async function publish(platform: Platform, job: Job, result: Result): Promise<void> {
   const plan = Plan.parse(job.spec);
-  const contents = await verifiedOutputs(platform, job, result.files, outputPaths(plan));
   const actor = await standingActor(platform, job.actorId);
   if (actor === null) throw new HubError("forbidden", { reason: "the account that started the job is gone" });
   const caller: Caller = { platform, actor };
-  if (plan.kind === "evaluate") {
-    const row = evaluationRow(platform, job, plan, result);
-    // Commit point: the batch that ends the job as succeeded also holds the record.
-    await commitBatch(
-      platform.db,
-      [stillOpen(job.id)],
-      [
-        platform.db.insert(evaluations).values(row),
-        ...endStatements(caller, job, { state: "succeeded", result: { evaluation: row.id } }),
-      ],
-    );
-    return;
-  }
-  await publishRevision(caller, job, plan, result, contents);
+  if (plan.kind === "verify") return endWith(caller, job, { state: "succeeded", result: compareOutputs(plan, result) });
+  const made = await verifiedOutputs(platform, job, result.files, outputPaths(plan));
+  if (plan.kind !== "evaluate") return publishRevision(caller, job, plan, result, made);
+  const row = evaluationRow(platform, job, plan, result);
+  return endWith(caller, job, { state: "succeeded", result: { evaluation: row.id } }, [
+    platform.db.insert(evaluations).values(row),
+  ]);
 }
+
+/** Commit point: the batch that ends the job also holds what it made. */
+const endWith = (caller: Caller, job: Job, ending: Ending, made: readonly Statement[] = []): Promise<void> =>
+  commitBatch(caller.platform.db, [stillOpen(job.id)], [...made, ...endStatements(caller, job, ending)]);
 
 async function publishRevision(
   caller: Caller,
   job: Job,
   plan: MergePlan | TrainPlan,
   result: Result,
-  contents: readonly StoredContent[],
+  made: readonly HeldFile[],
 ): Promise<void> {
   const { platform, actor } = caller;
   const { outputRepoId, outputRef: ref } = job;
@@ -76,8 +75,8 @@ async function publishRevision(
   authorize(caller, { action: "repo.write", repo }, targetOf(repo));
   const files =
     plan.kind === "merge"
-      ? await mergedFiles(platform, repo, plan, result, contents)
-      : await trainedFiles(platform, repo, plan, contents);
+      ? await mergedFiles(platform, repoName(repo), job, plan, result, made)
+      : await trainedFiles(platform, repo, plan, made);
   const author = authorOf(caller);
   for (let round = 1; ; round++) {
     try {
@@ -141,8 +140,6 @@ async function findHead(caller: Caller, repo: Repository, ref: RefName): Promise
   return null;
 }
 
-type OutputEntry = { readonly path: string; readonly file: NewFile };
-
 const put = ({ path, file }: OutputEntry): Change => ({
   kind: "put",
   path: parseFilePath(path, "path"),
@@ -155,8 +152,7 @@ async function staleFiles(platform: Platform, head: Snapshot | null, files: read
   if (head === null) return [];
   const written = new Set(files.map((file) => file.path));
   const entries = await listTree(platform.db, head, { path: "", recursive: false, limit: MAX_ROOT_ENTRIES });
-  const isStale = (name: string): boolean =>
-    SHARD.test(name) || name === "model.safetensors.index.json" || name === "recipe.json" || name === "training.json";
+  const isStale = (name: string): boolean => WEIGHTS.test(name) || RECORDS.has(name);
   return entries.flatMap(({ kind, path }) =>
     kind === "file" && isStale(path) && !written.has(path)
       ? [{ kind: "deleteFile", path: parseFilePath(path, "path"), field: "path" }]
@@ -177,56 +173,19 @@ function parentsOf(plan: MergePlan | TrainPlan): Parent[] {
     commit,
     files: files.map(({ path, sha256 }) => ({ path, sha256 })),
   });
-  if (plan.kind === "merge") return plan.parents.map((source) => parent("merge", source));
+  if (plan.kind === "merge") {
+    const relation = makesAdapter(plan) ? "adapter" : "merge";
+    return plan.parents.map((source) => parent(relation, source));
+  }
   return [...(plan.initial === null ? [] : [parent("finetune", plan.initial)]), parent("dataset", plan.dataset)];
-}
-
-const weightsEntry = ({ sha256, size }: StoredContent): OutputEntry => ({
-  path: "model.safetensors",
-  file: lfsEntry(sha256, size, STORED),
-});
-
-async function mergedFiles(
-  platform: Platform,
-  repo: Repository,
-  plan: MergePlan,
-  { engine, files }: Result,
-  [weights]: readonly StoredContent[],
-): Promise<OutputEntry[]> {
-  const [output] = files;
-  if (weights === undefined || output === undefined) throw new HubError("internal");
-  const texts = [
-    { path: "recipe.json", bytes: recipe(plan, engine, output) },
-    { path: "README.md", bytes: mergeCard(repo.name, plan, engine) },
-  ];
-  return [weightsEntry(weights), ...plan.copied, ...(await storeTexts(platform, texts))];
 }
 
 async function trainedFiles(
   platform: Platform,
   repo: Repository,
   plan: TrainPlan,
-  [weights, config, training]: readonly StoredContent[],
+  made: readonly HeldFile[],
 ): Promise<OutputEntry[]> {
-  if (weights === undefined || config === undefined || training === undefined) throw new HubError("internal");
-  const texts = [
-    { path: "config.json", bytes: await readText(platform, "config.json", config) },
-    { path: "training.json", bytes: await readText(platform, "training.json", training) },
-    { path: "README.md", bytes: trainingCard(repo.name, plan) },
-  ];
-  return [weightsEntry(weights), ...(await storeTexts(platform, texts))];
-}
-
-async function storeTexts(
-  platform: Platform,
-  texts: readonly { readonly path: string; readonly bytes: Uint8Array }[],
-): Promise<OutputEntry[]> {
-  const stored = await storeFiles(
-    platform,
-    texts.map((text) => text.bytes),
-  );
-  return texts.flatMap(({ path }, i) => {
-    const file = stored[i];
-    return file === undefined ? [] : [{ path, file }];
-  });
+  const card = [{ path: "README.md", text: trainingCard(repo.name, plan) }];
+  return [...(await entriesOf(platform, made)), ...(await textEntries(platform, card))];
 }

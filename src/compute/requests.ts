@@ -68,6 +68,9 @@ export const MergeRequest = z
         if (request[field] === undefined) complain(field, "is missing: a, b and lambda come together");
   });
 
+/** That a published merge be computed again, and every file compared. */
+export const VerifyRequest = z.strictObject({ kind: z.literal("verify"), model: Reference });
+
 export const EvaluateRequest = z.strictObject({
   kind: z.literal("evaluate"),
   model: Reference,
@@ -115,12 +118,13 @@ export const TrainRequest = z
       });
   });
 
-export const JobRequest = z.discriminatedUnion("kind", [MergeRequest, EvaluateRequest, TrainRequest], {
-  error: (issue) => (issue.code === "invalid_union" ? "must be merge, evaluate or train" : undefined),
+export const JobRequest = z.discriminatedUnion("kind", [MergeRequest, VerifyRequest, EvaluateRequest, TrainRequest], {
+  error: (issue) => (issue.code === "invalid_union" ? "must be merge, verify, evaluate or train" : undefined),
 });
 
 export type JobRequest = z.output<typeof JobRequest>;
 export type MergeRequest = z.output<typeof MergeRequest>;
+export type VerifyRequest = z.output<typeof VerifyRequest>;
 export type EvaluateRequest = z.output<typeof EvaluateRequest>;
 export type TrainRequest = z.output<typeof TrainRequest>;
 export type OutputRequest = z.output<typeof Output>;

@@ -406,7 +406,7 @@ export const uploadParts = sqliteTable(
 
 export const jobStates = ["queued", "running", "publishing", "succeeded", "failed", "cancelled"] as const;
 export type JobState = (typeof jobStates)[number];
-export type JobKind = "merge" | "evaluate" | "train";
+export type JobKind = "merge" | "verify" | "evaluate" | "train";
 
 export const jobs = sqliteTable(
   "jobs",
@@ -500,7 +500,7 @@ export const lineage = sqliteTable(
     repoId: text("repo_id").notNull(),
     commitId: text("commit_id").$type<GitId>().notNull(),
     ordinal: integer().notNull(),
-    relation: text({ enum: ["merge", "finetune", "dataset"] }).notNull(),
+    relation: text({ enum: ["merge", "adapter", "finetune", "dataset"] }).notNull(),
     parentRepoId: text("parent_repo_id").notNull(),
     parentCommitId: text("parent_commit_id").$type<GitId>().notNull(),
     /** The parent's files that were used: path and SHA-256. */

@@ -25,7 +25,7 @@ const gitId = z.string().transform((text) => parseGitId(text, "id"));
 const File = z.object({ path: z.string(), sha256: z.string().transform((text) => parseSha256(text, "sha256")) });
 
 const RelativeRow = z.object({
-  relation: z.enum(["merge", "finetune", "dataset"]),
+  relation: z.enum(["merge", "adapter", "finetune", "dataset"]),
   commit_id: gitId,
   files: z.string().transform((text) => z.array(File).parse(JSON.parse(text))),
   type: z.enum(["model", "dataset"]).nullable(),

@@ -1,6 +1,8 @@
 // The first page of a repository: its card, what it holds, what it was made from, and how to use it.
 import { raw } from "hono/html";
 import { may } from "../../access/caller";
+import { parseRecipeDocument, RECIPE_PATH } from "../../compute/merge/recipe-document";
+import { readVerifications } from "../../compute/merge/verifications";
 import { splitFrontMatter } from "../../formats/card/front-matter";
 import { parseCard } from "../../formats/card/yaml";
 import { parametersOf } from "../../hub/facts/facts";
@@ -21,6 +23,7 @@ import { Gate } from "./gate";
 import { answer, Time } from "./layout";
 import { LineageLists } from "./lineage";
 import { renderCard } from "./markdown";
+import { MergeSummary } from "./merge";
 import { RepoFrame, RepoName, RevisionMenu } from "./repo-frame";
 import { UseIt } from "./snippets";
 import { parseTraining, TrainingSummary } from "./training";
@@ -39,28 +42,35 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
   const { platform } = caller;
   const revision = parseRevision(c.req.query("revision") ?? "main");
   const snapshot = await findSnapshot(caller, repoIdOf(c, type), revision);
-  const [overview, lineage, [readme = null, weights = null, training = null, config = null, task = null]] =
-    await Promise.all([
-      readOverview(caller, snapshot),
-      readLineage(caller, snapshot),
-      findStoredFiles(
-        platform.db,
-        [README, WEIGHTS, TRAINING, "config.json", "task.json"].map((path) => ({ snapshot, path })),
-      ),
-    ]);
+  const [
+    overview,
+    lineage,
+    [readme = null, weights = null, training = null, recipe = null, config = null, task = null],
+  ] = await Promise.all([
+    readOverview(caller, snapshot),
+    readLineage(caller, snapshot),
+    findStoredFiles(
+      platform.db,
+      [README, WEIGHTS, TRAINING, RECIPE_PATH, "config.json", "task.json"].map((path) => ({ snapshot, path })),
+    ),
+  ]);
   const { repo, commit } = snapshot;
   const link = linkOf(repo);
   const origin = originOf(c);
-  const [text, tensors, record] = await Promise.all([
+  const mayRead = may(caller, { action: "repo.use", repo, purpose: "download" });
+  // A record in the tree speaks of this commit only where the hub itself made it.
+  const merge = mayRead && lineage.parents.length > 0 ? recipe : null;
+  const [text, tensors, record, recipeText, verifications] = await Promise.all([
     readme === null ? null : readShownText(platform, readme, MAX_CARD_BYTES),
     weights === null ? null : readTensors(platform, weights, MAX_HEADER_BYTES),
-    training === null || !may(caller, { action: "repo.use", repo, purpose: "download" })
-      ? null
-      : readShownText(platform, training, MAX_CARD_BYTES),
+    training === null || !mayRead ? null : readShownText(platform, training, MAX_CARD_BYTES),
+    merge === null ? null : readShownText(platform, merge, MAX_CARD_BYTES),
+    merge === null ? null : readVerifications(platform, snapshot),
   ]);
   const data = text === null ? null : shownCardData(text);
   const facts = overview.facts ?? (await computeFacts(platform, snapshot));
   const trained = record === null ? null : parseTraining(record);
+  const merged = recipeText === null ? null : parseRecipeDocument(recipeText);
   return answer(c, {
     title: repoName(repo),
     description: `${repoName(repo)} on OWM Hub`,
@@ -108,6 +118,15 @@ export async function card(c: Ctx, type: RepoType): Promise<Response> {
               <ScoreSummary score={overview.score} href={evaluationsAddress(link, revision)} />
             )}
             <LineageLists lineage={lineage} weights={overview.weights} />
+            {merged === null || verifications === null ? null : (
+              <MergeSummary
+                recipe={merged}
+                verifications={verifications}
+                repo={link}
+                revision={revision}
+                origin={origin}
+              />
+            )}
             {trained === null ? null : (
               <TrainingSummary record={trained} href={blobAddress(link, revision, TRAINING)} />
             )}

@@ -1,5 +1,7 @@
 // One commit: who, when, why, after which parents, and for a merge or a training what it was made from and by which recipe.
 import { may } from "../../access/caller";
+import { parseRecipeDocument, RECIPE_PATH } from "../../compute/merge/recipe-document";
+import { readVerifications } from "../../compute/merge/verifications";
 import { HubError } from "../../errors";
 import { findStoredFiles, type StoredFile } from "../../hub/files";
 import { readLineage } from "../../hub/lineage";
@@ -7,15 +9,16 @@ import { readOverview } from "../../hub/overview";
 import { findSnapshot, repoName } from "../../hub/repositories";
 import { isCommitPrefix, parseRevision, type RepoType } from "../../ids";
 import type { Platform } from "../../platform/platform";
-import { type Ctx, callerOf, repoIdOf } from "../hf/request";
+import { type Ctx, callerOf, originOf, repoIdOf } from "../hf/request";
 import { blobAddress, cardAddress, commitAddress, evaluationsAddress, linkOf, treeAddress } from "./address";
 import { readShownText } from "./file-text";
 import { answer, Time } from "./layout";
 import { LineageLists } from "./lineage";
+import { MergeSummary } from "./merge";
 import { RepoFrame } from "./repo-frame";
 import { dateTime, shortId } from "./wording";
 
-const RECORDS = ["recipe.json", "training.json"];
+const RECORDS = [RECIPE_PATH, "training.json"];
 
 export async function commit(c: Ctx, type: RepoType): Promise<Response> {
   const caller = callerOf(c);
@@ -38,6 +41,9 @@ export async function commit(c: Ctx, type: RepoType): Promise<Response> {
     lineage.parents.length === 0 || !may(caller, { action: "repo.use", repo, purpose: "download" })
       ? []
       : await Promise.all(records.map((file) => readRecord(platform, file)));
+  const recipe = shown.find((record) => record?.path === RECIPE_PATH);
+  const merged = recipe === undefined || recipe === null ? null : parseRecipeDocument(recipe.text);
+  const verifications = merged === null ? null : await readVerifications(platform, snapshot);
   const [title = "", ...rest] = overview.commit.message.trimEnd().split("\n");
   const body = rest.join("\n").trim();
   return answer(c, {
@@ -91,6 +97,15 @@ export async function commit(c: Ctx, type: RepoType): Promise<Response> {
           </div>
           <div class="side">
             <LineageLists lineage={lineage} weights={overview.weights} />
+            {merged === null || verifications === null ? null : (
+              <MergeSummary
+                recipe={merged}
+                verifications={verifications}
+                repo={link}
+                revision={id}
+                origin={originOf(c)}
+              />
+            )}
           </div>
         </div>
       </RepoFrame>

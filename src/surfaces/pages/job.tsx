@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { type JobEvent, readJobEvents } from "../../compute/job-events";
 import { findJob, hasEnded, type Job } from "../../compute/jobs";
-import { Plan, sourcesOf } from "../../compute/plan";
+import { Plan, sourcesOf, type VerifyPlan } from "../../compute/plan";
 import { HubError } from "../../errors";
 import type { RepoLink } from "../../hub/overview";
 import { parseJobId } from "../../ids";
@@ -18,9 +18,14 @@ const MAX_EVENTS = 500;
 const Progress = z.object({ done: z.number(), total: z.number(), unit: z.string().default("") });
 const Failure = z.object({ code: z.string(), message: z.string(), fix: z.string().optional() });
 const Measured = z.object({ evaluation: z.string() });
+const Verified = z.object({
+  verified: z.boolean(),
+  determinism: z.string(),
+  files: z.array(z.object({ path: z.string(), expected: z.string(), got: z.string().nullable(), equal: z.boolean() })),
+});
 const Published = z.object({ repo: z.string(), commit: z.string(), branch: z.string().optional() });
 
-const titles = { merge: "Merge", evaluate: "Evaluation", train: "Training" } as const;
+const titles = { merge: "Merge", verify: "Verification", evaluate: "Evaluation", train: "Training" } as const;
 
 export async function job(c: Ctx): Promise<Response> {
   const caller = callerOf(c);
@@ -133,6 +138,8 @@ function Made({ job: { result, output, outputRef }, plan }: { readonly job: Job;
       </p>
     );
   }
+  const verified = Verified.safeParse(result);
+  if (plan?.kind === "verify") return <Compared plan={plan} result={verified.success ? verified.data : null} />;
   const published = Published.safeParse(result);
   const branch = outputRef?.replace(/^refs\/heads\//, "");
   const link: RepoLink | null = output === null ? null : { type: "model", name: output.repo };
@@ -152,6 +159,50 @@ function Made({ job: { result, output, outputRef }, plan }: { readonly job: Job;
     <p>
       Writes to <a href={cardAddress(link)}>{link.name}</a>, branch {branch}
     </p>
+  );
+}
+
+type ComparedProps = { readonly plan: VerifyPlan; readonly result: z.output<typeof Verified> | null };
+
+function Compared({ plan: { subject }, result }: ComparedProps) {
+  const model: RepoLink = { type: "model", name: subject.repo };
+  const of = (
+    <>
+      <a href={cardAddress(model)}>{subject.repo}</a> at{" "}
+      <a class="mono" href={commitAddress(model, subject.commit)}>
+        {shortId(subject.commit)}
+      </a>
+    </>
+  );
+  if (result === null) return <p>Computes {of} again, and compares every file</p>;
+  return (
+    <>
+      <p>
+        {result.verified ? "Verified: every file of " : "Not the same bytes: "}
+        {of}
+        {result.verified ? " came out the same" : ` (determinism class ${result.determinism})`}
+      </p>
+      <div class="scroll" tabindex={0}>
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">File</th>
+              <th scope="col">Recorded</th>
+              <th scope="col">Computed again</th>
+            </tr>
+          </thead>
+          <tbody>
+            {result.files.map(({ path, expected, got, equal }) => (
+              <tr>
+                <th scope="row">{path}</th>
+                <td class="mono">{shortId(expected)}</td>
+                <td class="mono">{got === null ? "not made" : equal ? "equal" : shortId(got)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </>
   );
 }
 

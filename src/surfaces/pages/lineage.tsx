@@ -8,11 +8,13 @@ export type Lineage = { readonly parents: readonly Relative[]; readonly children
 
 const MADE_FROM: Record<Relative["relation"], string> = {
   merge: "merged from",
+  adapter: "an adapter extracted from",
   finetune: "trained on from",
   dataset: "trained on the data of",
 };
 const USED_FOR: Record<Relative["relation"], string> = {
   merge: "merged into",
+  adapter: "used to extract",
   finetune: "trained on to",
   dataset: "used to train",
 };

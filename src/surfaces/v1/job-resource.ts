@@ -13,7 +13,7 @@ const JobError = z.looseObject({
 });
 
 export const JobState = z.enum(jobStates);
-export const JobKind = z.enum(["merge", "evaluate", "train"]);
+export const JobKind = z.enum(["merge", "verify", "evaluate", "train"]);
 
 export const JobResource = z
   .object({
@@ -27,9 +27,10 @@ export const JobResource = z
     request: z.unknown().meta({ description: "What was asked, defaults filled in" }),
     output: z.object({ repo: z.string(), branch: z.string() }).nullable(),
     progress: z.unknown().meta({ description: "`{done, total, unit}` as the compute service last told it" }),
-    result: z
-      .unknown()
-      .meta({ description: "Of a succeeded job: `{repo, branch, commit, files, record, engine}`, or `{evaluation}`" }),
+    result: z.unknown().meta({
+      description:
+        "Of a succeeded job: `{repo, branch, commit, files, record, engine}`, `{evaluation}`, or of a verification `{verified, files, determinism, engine}`",
+    }),
     error: JobError.nullable(),
     created_at: Time,
     started_at: Time.nullable(),

@@ -55,7 +55,7 @@ const samplesRoute = createRoute({
 
 const RelativeResource = z
   .object({
-    relation: z.enum(["merge", "finetune", "dataset"]),
+    relation: z.enum(["merge", "adapter", "finetune", "dataset"]),
     source: z
       .object({
         type: z.enum(["model", "dataset"]),

@@ -50,7 +50,7 @@ async function nothingWritten(): Promise<void> {
 
 describe("a request that can't be one", () => {
   test.each([
-    [{ kind: "distil" }, "kind", /merge, evaluate or train/],
+    [{ kind: "distil" }, "kind", /merge, verify, evaluate or train/],
     [merge({ method: "slerp" }), "method", /linear/],
     [merge({ lambda: 1.5 }), "lambda", /from 0 to 1/],
     [merge({ lambda: -0.1 }), "lambda", /from 0 to 1/],

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { driveJob } from "../../../src/compute/drive";
 import { fileLine } from "../../kit/actors";
-import { Crash, MemorySteps, safetensors, successOf } from "../../kit/jobs";
+import { Crash, digest, MemorySteps, safetensors, successOf } from "../../kit/jobs";
 import { MERGED, MergeScenario } from "../../kit/merge-scenario";
 
 const at = new MergeScenario();
@@ -20,17 +20,34 @@ describe("a merge", () => {
     const { commit } = Outcome.parse(job.result);
     expect((await at.commits())[0]).toMatchObject({ id: commit, title: "Merge 0.5 · ada/a + 0.5 · ada/b" });
     const tree = await at.paths(commit);
-    expect(tree).toEqual([".gitattributes", "README.md", "config.json", "model.safetensors", "recipe.json"]);
+    expect(tree).toEqual(
+      expect.arrayContaining([
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "provenance.intoto.jsonl",
+        "recipe.json",
+      ]),
+    );
     const weights = await at.ada.raw("GET", `/ada/merged/resolve/${commit}/model.safetensors`);
     expect(new Uint8Array(await weights.arrayBuffer())).toEqual(MERGED);
     const recipe = await at.ada.get(`/ada/merged/resolve/main/recipe.json`);
     expect(recipe.body).toMatchObject({
-      method: "linear",
-      normalize: true,
-      models: [{ repo: "ada/a", weight: 0.5 }, { repo: "ada/b" }],
+      schema: "owm.recipe/2",
+      recipe: { merge_method: "linear" },
+      inputs: [
+        { repo: "ada/a", path: "model.safetensors" },
+        { repo: "ada/b", path: "model.safetensors" },
+      ],
+      outputs: expect.arrayContaining([{ path: "model.safetensors", sha256: digest(MERGED), size: MERGED.byteLength }]),
+    });
+    const provenance = await at.ada.get(`/ada/merged/resolve/main/provenance.intoto.jsonl`);
+    expect(JSON.parse(provenance.text)).toMatchObject({
+      predicateType: "https://slsa.dev/provenance/v1",
+      subject: expect.arrayContaining([{ name: "model.safetensors", digest: { sha256: digest(MERGED) } }]),
     });
     const card = await at.ada.get(`/ada/merged/resolve/main/README.md`);
-    expect(card.text).toContain('base_model:\n- "ada/a"\n- "ada/b"\nbase_model_relation: merge');
+    expect(card.text).toContain("base_model:\n- ada/a\n- ada/b\nbase_model_relation: merge");
     const lineage = await at.ada.get("/api/v1/models/ada/merged/lineage/main");
     expect(lineage.body).toMatchObject({
       commit,
@@ -87,11 +104,13 @@ describe("a merge", () => {
       fileLine("training.json", "{}"),
       fileLine("notes.txt", "kept"),
       fileLine("model.safetensors.index.json", "{}"),
+      fileLine("mergekit_config.yml", "models: []"),
     ]);
     await at.drive(await at.accept());
     const tree = await at.paths();
     expect(tree).toContain("notes.txt");
     expect(tree).not.toContain("training.json");
+    expect(tree).not.toContain("mergekit_config.yml");
     expect(tree).not.toContain("model.safetensors.index.json");
   });
 });

@@ -51,6 +51,24 @@ describe("an end that nobody wished for", () => {
     expect(at.compute.cancelled).toHaveLength(1);
   });
 
+  test("values that are no numbers fail the job, which names the tensor and the place", async () => {
+    const id = await at.accept();
+    const error = {
+      code: "non_finite",
+      message: "layers.0.weight has inf at index 17 in ada/b",
+      field: "layers.0.weight[17]",
+      fix: "repair the model or leave it out",
+    };
+    const steps = new MemorySteps();
+    steps.onWait = async () => {
+      const { attempt, hub } = at.compute.last;
+      await at.compute.callBack(at.compute.last, hub.result_url, { attempt, state: "failed", error });
+    };
+    await driveJob(at.hub.platform, steps, id, 1);
+    expect((await at.ada.get(`/api/v1/jobs/${id}`)).body).toMatchObject({ state: "failed", error, result: null });
+    expect(await at.commits()).toHaveLength(1);
+  });
+
   test("who lost the right to write meanwhile publishes nothing", async () => {
     const admin = await administrator();
     await admin.post("/api/v1/organizations", { name: "lab" });

@@ -1,17 +1,21 @@
 // What evaluations and trainings write back, and who may read it.
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod";
 import { driveJob } from "../../../src/compute/drive";
 import { loadJob } from "../../../src/compute/jobs";
-import type { JobId } from "../../../src/ids";
-import { administrator, anonymous, type Client, user } from "../../kit/actors";
+import { readVerifications } from "../../../src/compute/merge/verifications";
+import { findSnapshot } from "../../../src/hub/repositories";
+import { type JobId, parseRepoId, parseRevision } from "../../../src/ids";
+import { administrator, anonymous, type Client, fileLine, user } from "../../kit/actors";
 import {
   CONFIG,
+  digest,
   FakeCompute,
   MemorySteps,
   publishDataset,
   publishModel,
   safetensors,
+  successOf,
   TestPlatform,
 } from "../../kit/jobs";
 
@@ -31,6 +35,7 @@ beforeEach(async () => {
 });
 afterEach(() => vi.restoreAllMocks());
 
+const encoder = new TextEncoder();
 const RECORD = {
   n: 1,
   metrics: [
@@ -54,7 +59,7 @@ const RECORD = {
   device: "cpu",
   threads: 1,
 };
-const SAMPLES = new TextEncoder().encode('{"id":"2","target":"1","pred":"1","correct":true,"logits":[0,1]}\n');
+const SAMPLES = encoder.encode('{"id":"2","target":"1","pred":"1","correct":true,"logits":[0,1]}\n');
 
 async function run(id: JobId, files: Record<string, Uint8Array>, record: Record<string, unknown>): Promise<void> {
   const steps = new MemorySteps();
@@ -173,7 +178,7 @@ test("a training publishes weights, config, record and card, and descends from m
   expect(await loadJob(hub.platform, id)).toMatchObject({ state: "succeeded" });
   expect((await ada.get("/ada/trained/resolve/main/training.json")).body).toEqual({ loss: [1, 0.5] });
   const card = (await ada.get("/ada/trained/resolve/main/README.md")).text;
-  expect(card).toContain('datasets:\n- "ada/d"\nbase_model:\n- "ada/a"\nbase_model_relation: finetune');
+  expect(card).toContain("datasets:\n- ada/d\nbase_model:\n- ada/a\nbase_model_relation: finetune");
   const lineage = await ada.get("/api/v1/models/ada/trained/lineage/main");
   expect(lineage.body).toMatchObject({
     parents: [
@@ -204,4 +209,131 @@ test("lineage hides what the caller may not see, and keeps its place", async () 
   const eve = await user(admin, "eve");
   const lineage = await eve.get("/api/v1/models/ada/merged/lineage/main");
   expect(lineage.body).toMatchObject({ parents: [{ relation: "merge", source: null }, { source: { repo: "ada/a" } }] });
+});
+
+describe("a verification", () => {
+  const MERGED = safetensors({ w: [2, 3], b: [4] });
+  const PROGRAM = '{"schema":"owm.merge-program/1"}';
+  const Head = z.object({ sha: z.string() });
+
+  /** A merge of `ada/a` and `ada/b` as some hub published it. */
+  async function publishMerge(): Promise<void> {
+    await publishModel(ada, "ada/b", safetensors({ w: [3, 4], b: [5] }));
+    await publishModel(ada, "ada/merged", MERGED);
+    const parents = { "ada/a": safetensors({ w: [1, 2], b: [3] }), "ada/b": safetensors({ w: [3, 4], b: [5] }) };
+    const inputs = await Promise.all(
+      Object.entries(parents).map(async ([repo, bytes], i) => ({
+        name: `models/${i}/model.safetensors`,
+        repo,
+        commit: Head.parse((await ada.get(`/api/models/${repo}`)).body).sha,
+        path: "model.safetensors",
+        sha256: digest(bytes),
+        size: bytes.byteLength,
+      })),
+    );
+    const program = { name: "program.json", path: "merge-program.json", sha256: digest(encoder.encode(PROGRAM)) };
+    const recipe = {
+      schema: "owm.recipe/2",
+      recipe: { merge_method: "linear" },
+      recipe_sha256: "0".repeat(64),
+      program: { ...program, size: PROGRAM.length },
+      seed: 0,
+      inputs,
+      base_model: null,
+      engine: { name: "owm-compute", version: "0.1.0" },
+      determinism: "exact",
+      outputs: [{ path: "model.safetensors", sha256: digest(MERGED), size: MERGED.byteLength }],
+      copied: [],
+      license: null,
+    };
+    await ada.commit("ada/merged", [
+      fileLine("merge-program.json", PROGRAM),
+      fileLine("recipe.json", JSON.stringify(recipe)),
+    ]);
+  }
+
+  /** The compute service makes these bytes again, and uploads none. */
+  async function verify(client: Client, made: Uint8Array): Promise<JobId> {
+    hub.time++;
+    const id = await hub.accept(client, { kind: "verify", model: "ada/merged" });
+    const steps = new MemorySteps();
+    steps.onWait = async () => {
+      const { last } = compute;
+      await compute.callBack(last, last.hub.result_url, successOf(last, { "model.safetensors": made }));
+    };
+    await driveJob(hub.platform, steps, id, 1);
+    return id;
+  }
+
+  test("runs the recorded program on the recorded inputs, publishes nothing, and compares every file", async () => {
+    await publishMerge();
+    const eve = await user(admin, "eve");
+    const id = await verify(eve, MERGED);
+    expect(compute.last).toMatchObject({
+      kind: "merge",
+      spec: { program: "program.json", dry_run: true },
+      inputs: [
+        { name: "models/0/model.safetensors" },
+        { name: "models/1/model.safetensors" },
+        { name: "program.json" },
+      ],
+    });
+    const file = { path: "model.safetensors", expected: digest(MERGED), published: digest(MERGED) };
+    expect((await eve.get(`/api/v1/jobs/${id}`)).body).toMatchObject({
+      kind: "verify",
+      state: "succeeded",
+      output: null,
+      result: { verified: true, determinism: "exact", files: [{ ...file, got: digest(MERGED), equal: true }] },
+    });
+    const other = safetensors({ w: [2, 3], b: [5] });
+    expect((await loadJob(hub.platform, await verify(eve, other)))?.result).toMatchObject({
+      verified: false,
+      files: [{ ...file, got: digest(other), equal: false }],
+    });
+    const snapshot = await findSnapshot(
+      await hub.caller(ada),
+      parseRepoId("model", "ada/merged"),
+      parseRevision("main"),
+    );
+    expect(await readVerifications(hub.platform, snapshot)).toEqual({
+      times: 2,
+      equal: 1,
+      last: { at: hub.time, verified: false },
+    });
+  });
+
+  test("is asked for at the revision's address, by whoever may merge all of its parents", async () => {
+    await publishMerge();
+    const eve = await user(admin, "eve");
+    const accepted = await eve.post("/api/v1/models/ada/merged/revisions/main/verify");
+    expect(accepted).toMatchObject({ status: 202, body: { kind: "verify", state: "queued" } });
+    expect((await eve.post("/api/v1/revisions/ada/merged/main/verify")).status).toBe(202);
+    await ada.send("PUT", "/api/models/ada/b/settings", { private: true });
+    expect(await eve.post("/api/v1/models/ada/merged/revisions/main/verify")).toMatchObject({
+      status: 404,
+      body: { code: "repo_not_found", field: "model" },
+    });
+    expect(await ada.post("/api/v1/models/ada/a/revisions/main/verify")).toMatchObject({
+      status: 422,
+      body: { code: "invalid_field", detail: expect.stringMatching(/has no recipe.json/) },
+    });
+  });
+
+  test("is refused where the recorded inputs or the program are not there as recorded", async () => {
+    await publishMerge();
+    await ada.commit("ada/merged", [fileLine("merge-program.json", "{}")]);
+    expect(await ada.post("/api/v1/models/ada/merged/revisions/main/verify")).toMatchObject({
+      status: 422,
+      body: { detail: expect.stringMatching(/no merge-program.json of the SHA-256/) },
+    });
+    const recipe = (await ada.get("/ada/merged/resolve/main/recipe.json")).text;
+    await ada.commit("ada/merged", [
+      fileLine("merge-program.json", PROGRAM),
+      fileLine("recipe.json", recipe.replace(digest(safetensors({ w: [1, 2], b: [3] })), "1".repeat(64))),
+    ]);
+    expect(await ada.post("/api/v1/models/ada/merged/revisions/main/verify")).toMatchObject({
+      status: 422,
+      body: { detail: expect.stringMatching(/records model.safetensors of ada\/a/) },
+    });
+  });
 });

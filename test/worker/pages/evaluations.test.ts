@@ -77,7 +77,12 @@ it("a merge tells its parents with their weights, and the parents what they were
   const sha = /title="([0-9a-f]{40})"/.exec(card.text)?.[1];
   const commit = await open(anonymous, `/ada/merged/commit/${sha}`);
   expect(commit.text).toContain("recipe.json");
-  expect(commit.text).toContain("&quot;method&quot;: &quot;linear&quot;");
+  expect(commit.text).toContain("&quot;merge_method&quot;: &quot;linear&quot;");
+  for (const page of [card, commit]) {
+    expect(page.text).toContain("<dt>Method</dt><dd>linear</dd>");
+    expect(page.text).toContain("<dt>Determinism</dt><dd>exact</dd>");
+    expect(page.text).toContain("<dt>Verified</dt><dd>not yet</dd>");
+  }
   const parent = await open(anonymous, "/ada/a");
   expect(parent.text).toContain("merged into");
   expect(parent.text).toContain("and 3 other revisions of it");
