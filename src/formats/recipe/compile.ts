@@ -2,7 +2,7 @@
 import { Builder, type Model } from "./builder";
 import { compileMerge, type Merged } from "./compile-merge";
 import { compileConvert, compileExtract } from "./compile-steps";
-import { changedKeys, memberOf } from "./config";
+import { changedKeys } from "./config";
 import type { Compiled, ModelFacts, Problem } from "./models";
 import type { Program, TokenizerSpec, TokenSource } from "./program";
 import type { Document, MergeDocument, Note, Recipe } from "./recipe";
@@ -82,7 +82,6 @@ function compileMergeDocument(document: MergeDocument, find: Find, builder: Buil
   const merged = method === null ? null : compileMerge(document, method, find, builder);
   if (merged === null) return { compiled: { ...NOTHING, problems: builder.problems.list() }, stage: null };
   const { donor } = merged;
-  compareConfigs(document, donor, find, builder);
   checkVocabulary(merged, builder);
   const tokenizer = document.tokenizer === null ? null : tokenizerOf(document, merged, find, builder);
   const patch = {
@@ -139,30 +138,6 @@ function stageOf(
     tensors: builder.computed,
   };
 }
-
-/** What may differ between models whose tensors fit all the same. */
-function compareConfigs(document: MergeDocument, donor: Model, find: Find, builder: Builder): void {
-  const refs = document.modules.flatMap(({ body }) =>
-    ("models" in body ? body.models : body.slices.flatMap(({ inputs }) => inputs)).map(({ model }) => model),
-  );
-  const seen = new Set<string>();
-  for (const ref of refs) {
-    const model = find(ref, "");
-    if (model === null || model.key === donor.key || seen.has(model.key)) continue;
-    seen.add(model.key);
-    for (const key of ["model_type", "rope_theta", "rope_scaling", "rope_parameters", "hidden_act"]) {
-      const [own, theirs] = [memberOf(donor.config, key) ?? null, memberOf(model.config, key) ?? null];
-      if (JSON.stringify(own) === JSON.stringify(theirs) || donor.config === null || model.config === null) continue;
-      builder.note({
-        code: "config_differs",
-        field: "models",
-        message: `${key} is ${shown(own)} in ${donor.label} and ${shown(theirs)} in ${model.label}: the output has the former`,
-      });
-    }
-  }
-}
-
-const shown = (value: unknown): string => JSON.stringify(value)?.slice(0, 200) ?? "nothing";
 
 /** A cropped embedding must still have a row for each token of the tokenizer that the output gets. */
 function checkVocabulary({ donor, rows }: Merged, builder: Builder): void {

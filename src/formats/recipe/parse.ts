@@ -331,7 +331,7 @@ function readModules(fields: ReadonlyMap<string, unknown>, place: Place, method:
     );
   if (!fields.has("modules"))
     return [{ name: null, body: readBody(fields, place, method, notes), parameters: new Map(), field: "" }];
-  const modules = [...readMapping(fields.get("modules"), place.at("modules"))];
+  const modules = byName(readMapping(fields.get("modules"), place.at("modules")));
   if (modules.length === 0 || modules.length > MAX_MODELS)
     throw place.at("modules").fail("value", `has ${modules.length} modules`, `give 1 to ${MAX_MODELS}`);
   return modules.map(([name, value]) => {
@@ -350,6 +350,10 @@ function readModules(fields: ReadonlyMap<string, unknown>, place: Place, method:
     };
   });
 }
+
+/** The order of a mapping's keys means nothing, so nothing may depend on it. */
+const byName = (members: ReadonlyMap<string, unknown>): [string, unknown][] =>
+  [...members].sort(([a], [b]) => (a < b ? -1 : 1));
 
 const unused = (place: Place): Note => ({
   code: "field_ignored",
@@ -518,7 +522,7 @@ function readTokenizer(fields: ReadonlyMap<string, unknown>, place: Place): Toke
   const at = place.at("tokenizer");
   const inner = readFields(section, at, ["source", "tokens", "pad_to_multiple_of"]);
   const pad = inner.get("pad_to_multiple_of");
-  const tokens = [...readMapping(inner.get("tokens") ?? {}, at.at("tokens"))];
+  const tokens = byName(readMapping(inner.get("tokens") ?? {}, at.at("tokens")));
   if (tokens.length > 10_000) throw at.at("tokens").fail("value", `has ${tokens.length} tokens`, "list at most 10000");
   return {
     source: readTokenizerSource(inner.get("source") ?? "union", at.at("source")),
