@@ -277,6 +277,32 @@ def test_lora_of_a_low_rank_change_reproduces_it_and_no_factors_of_that_rank_do_
     assert (full - cut).norm().item() == pytest.approx(least.item(), rel=1e-4)
 
 
+def test_an_adapter_is_extracted_in_one_program_even_where_singular_values_are_equal(merge: Merger) -> None:
+    base = torch.zeros(16, 16)
+    model = torch.linalg.qr(random_tensors(1, (16, 16))[0]).Q.contiguous()
+    stem = "model.layer"
+    names = [f"{stem}.lora_{letter}.weight" for letter in "AB"]
+    program = {
+        "settings": [{"values": {"max_rank": 4}}],
+        "operations": [{"method": f"lora_{letter}", "models": [0], "base": 1} for letter in "ab"],
+        "files": [
+            {
+                "path": "adapter_model.safetensors",
+                "tensors": [
+                    {"name": name, "operation": i, "names": [f"{stem}.weight"], "dtype": "F32"}
+                    for i, name in enumerate(names)
+                ],
+            }
+        ],
+    }
+    tensors = [{f"{stem}.weight": tensor} for tensor in (model, base)]
+    adapter = merge.engine(tensors, program=program, threads=2)
+    a, b = (adapter[name] for name in names)
+    assert (a.shape, b.shape) == ((4, 16), (16, 4))
+    # Any four of the sixteen directions are a best approximation, as long as both factors have the same ones.
+    assert (model - b @ a).norm().item() == pytest.approx(math.sqrt(12), abs=1e-4)
+
+
 @pytest.mark.parametrize("method", sorted({entry["method"] for entry in VECTORS["cases"]} - {"nearswap"}))
 def test_a_number_that_is_not_finite_is_named(merge: Merger, method: str) -> None:
     base, models = fine_tunes(2, (12, 10))

@@ -11,11 +11,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from keyword import iskeyword
-from typing import Any, Literal, Protocol, get_type_hints
+from typing import Any, Literal, Protocol, TypeVar, get_type_hints
 
 import torch
 
 from owm_compute.errors import ComputeError
+
+Shared = TypeVar("Shared")
 
 
 class Each(tuple[float, ...]):
@@ -78,6 +80,9 @@ class Operands(Protocol):
 
     def statistic(self, key: str, compute: Callable[[], Sequence[float]]) -> list[float]:
         """Numbers that depend only on the operands and on `key`: computed once, then kept for later merges."""
+
+    def share(self, key: str, compute: Callable[[], Shared]) -> Shared:
+        """What several outputs of the same operands have in common: computed once, kept for the next few outputs."""
 
     def whole(self) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """The operands in full, shaped (deltas where the method takes deltas), for methods that need a matrix."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from owm_compute.errors import ComputeError
-from owm_compute.merge.method import Apply, Chunk
+from owm_compute.merge.method import Apply, Chunk, Shared
 from owm_compute.merge.resolve import Task, count_of
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.workspace import Workspace, wide_dtype
@@ -75,6 +75,10 @@ class TensorRun:
     def statistic(self, key: str, compute: Callable[[], Sequence[float]]) -> list[float]:
         """See `Operands`."""
         return self._store.get(key, self.task, compute)
+
+    def share(self, key: str, compute: Callable[[], Shared]) -> Shared:
+        """See `Operands`."""
+        return self._store.share(key, self.task, compute)
 
     def whole(self) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """See `Operands`."""

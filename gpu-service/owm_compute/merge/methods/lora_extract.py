@@ -63,10 +63,15 @@ def lora_b(operands: Operands, *, max_rank: MaxRank = 128, sv_epsilon: Epsilon =
 
 def _factors(operands: Operands, max_rank: int, sv_epsilon: float) -> Factors:
     rank = _rank(operands.shape, {"max_rank": max_rank})
-    (delta,) = differences(operands)
-    u, s, vt = decompose(delta.view(len(delta), -1))
-    s = s[:rank]
-    return u[:, :rank], torch.where(s > sv_epsilon, s, 0.0), vt[:rank]
+
+    def factorise() -> Factors:
+        (delta,) = differences(operands)
+        u, s, vt = decompose(delta.view(len(delta), -1))
+        return u[:, :rank].clone(), s[:rank], vt[:rank].clone()
+
+    # A and B must come from one decomposition: a matrix does not determine the vectors of equal singular values.
+    u, s, vt = operands.share(f"factors of rank {rank}", factorise)
+    return u, torch.where(s > sv_epsilon, s, 0.0), vt
 
 
 def _rank(shape: tuple[int, ...], settings: Mapping[str, Any]) -> int:
