@@ -155,6 +155,7 @@ case("a zero end", "slerp", [zero], a, values={"t": 0.5}, result=np.sin(np.pi / 
 case("opposite directions of two", "multislerp", [a, -2 * a], each={"weight": [1.0, 1.0]}, result=-0.5 * a)
 case("directions cancel", "multislerp", [a, a, -a], each={"weight": [1.0, 1.0, 2.0]}, result="no_direction")
 case("weights sum to zero", "multislerp", [a, 2 * a], each={"weight": [1.0, -1.0]}, result="weights_sum_zero")
+case("nothing changed", "multislerp", [a, a, a], a, each={"weight": [1.0, 1.0, 2.0]}, result=a)
 case("one is zero", "karcher", [a, zero, 2 * a[::-1]], result=karcher([a, zero, 2 * a[::-1]]))
 case("all are zero", "karcher", [zero, zero], result=zero)
 

@@ -99,21 +99,6 @@ def whole_rows(operands: Operands, columns: int) -> Iterator[list[torch.Tensor]]
             held = chunk.length - head - rows * columns
 
 
-def combine(tensors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
-    """Σ factorᵢ·tensorᵢ in order, computed in the memory of `tensors`.
-
-    Factors 0 and 1 are not multiplied with, so that at its ends a mix has the very bytes of one operand.
-    """
-    total: torch.Tensor | None = None
-    for tensor, factor in zip(tensors, factors, strict=True):
-        if factor == 0:
-            continue
-        if factor != 1:
-            tensor.mul_(factor)
-        total = tensor if total is None else total.add_(tensor)
-    return tensors[0].zero_() if total is None else total
-
-
 def scale_rows(values: torch.Tensor, factors: torch.Tensor, columns: int, start: int) -> torch.Tensor:
     """Multiplies the elements [start, start + len(values)) in place by the factor of their row of `columns`."""
     factors = factors.to(values)

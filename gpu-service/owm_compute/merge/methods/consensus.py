@@ -88,8 +88,6 @@ def count_nonzero(values: torch.Tensor, chunk: Chunk) -> int:
 
 def on_base(chunk: Chunk, delta: torch.Tensor, factor: float) -> torch.Tensor:
     """The base plus factor·delta; a factor of 0 leaves the base's bytes as they are."""
-    if chunk.base is None:
-        raise ValueError("deltas need a base")
     if factor == 0:
-        return chunk.base
-    return chunk.base.add_(delta if factor == 1 else delta.mul_(factor))
+        return chunk.origin
+    return chunk.origin.add_(delta if factor == 1 else delta.mul_(factor))

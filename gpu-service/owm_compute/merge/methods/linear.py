@@ -33,7 +33,7 @@ def scale_weights(weights: Each, normalize: bool, tensor: str) -> list[float]:
             "weights_sum_zero",
             f"the weights of tensor {tensor!r} sum to zero, so they can't be normalised",
             field="weight",
-            fix="change a weight or set normalize to false",
+            fix="change a weight or switch normalisation off",
         )
     return [weight / total for weight in weights]
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import torch
 
-from owm_compute.merge.matrices import merge_matrices, nearest_orthogonal
 from owm_compute.merge.method import Apply, Bounds, Each, Operands, merge_method
+from owm_compute.merge.methods.matrices import merge_matrices, nearest_orthogonal
 
 Scale = Annotated[float, Bounds(note="factor of the merged difference from the base")]
 Floor = Annotated[

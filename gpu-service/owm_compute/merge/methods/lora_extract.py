@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import torch
 
 from owm_compute.errors import ComputeError
-from owm_compute.merge.matrices import Factors, decompose, differences
 from owm_compute.merge.method import Apply, Bounds, Chunk, Operands, merge_method
+from owm_compute.merge.methods.matrices import Factors, decompose, differences
 
 _REFERENCE = "Eckart & Young 1936; https://github.com/arcee-ai/mergekit (mergekit-extract-lora)"
 MaxRank = Annotated[int, Bounds(1, 65_536, "rank of the adapter at most; a smaller matrix limits it further")]

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import torch
 
-from owm_compute.merge.dots import combine, dots, row_dots, scale_rows
+from owm_compute.merge.dots import dots, row_dots, scale_rows
 from owm_compute.merge.method import Apply, Bounds, Chunk, Operands, merge_method
+from owm_compute.merge.methods.consensus import combine, on_base
 
 
 @merge_method("model_stock", reference="arXiv:2403.19522", base="required", least=2, deltas=True)
@@ -26,17 +27,13 @@ def model_stock(
     if not filter_wise or len(operands.shape) < 2:
         found = torch.tensor([dots(operands)], dtype=torch.float64)
         share = float(_ratios(found)) / n
-
-        def apply(chunk: Chunk) -> torch.Tensor:
-            return chunk.origin if share == 0 else combine(chunk.models, [share] * n).add_(chunk.origin)
-
-        return apply
+        return lambda chunk: on_base(chunk, combine([(delta, 1.0) for delta in chunk.models], chunk), share)
     columns = math.prod(operands.shape[1:])
     shares = torch.cat([_ratios(found) for found in row_dots(operands, columns)]) / n
 
     def apply_rows(chunk: Chunk) -> torch.Tensor:
-        total = combine(chunk.models, [1.0] * n)
-        return scale_rows(total, shares, columns, chunk.start).add_(chunk.origin)
+        total = combine([(delta, 1.0) for delta in chunk.models], chunk)
+        return on_base(chunk, scale_rows(total, shares, columns, chunk.start), 1)
 
     return apply_rows
 

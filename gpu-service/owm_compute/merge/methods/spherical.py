@@ -6,13 +6,16 @@ All stay in the span of the operands, so each comes down to one factor an operan
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 
 from owm_compute.errors import ComputeError
-from owm_compute.merge.dots import Matrix, column_dots, combine, dots, row_dots, scale_columns, scale_rows
+from owm_compute.merge.dots import Matrix, column_dots, dots, row_dots, scale_columns, scale_rows
 from owm_compute.merge.method import Apply, Bounds, Chunk, Each, Operands, merge_method
+from owm_compute.merge.methods.consensus import combine, on_base
+from owm_compute.merge.methods.linear import scale_weights
 
 _MERGEKIT = "https://github.com/arcee-ai/mergekit"
 _SHOEMAKE = "Shoemake 1985, Animating rotation with quaternion curves"
@@ -32,12 +35,8 @@ def slerp(
     found = dots(operands, base=True)
     norms = [norm if norm > 1e-8 else 1.0 for norm in (math.sqrt(found[0][0]), math.sqrt(found[1][1]))]
     cosine = found[0][1] / (norms[0] * norms[1])
-    factors = (1 - t, t) if abs(cosine) > 0.9995 else _arc(math.acos(cosine), t)
-
-    def apply(chunk: Chunk) -> torch.Tensor:
-        return combine([chunk.origin, chunk.models[0]], factors)
-
-    return apply
+    first, second = (1 - t, t) if abs(cosine) > 0.9995 else _arc(math.acos(cosine), t)
+    return lambda chunk: combine([(chunk.origin, first), (chunk.models[0], second)], chunk)
 
 
 @merge_method("nuslerp", reference=_MERGEKIT, base="optional", least=2, most=2, deltas=True)
@@ -58,7 +57,7 @@ def nuslerp(
     t = 0.5 if abs(total) < 1e-6 else weight[1] / total
     if nuslerp_flatten or len(operands.shape) < 2:
         factors = _nuslerp_factors(dots(operands), t)
-        return lambda chunk: _onto_base(combine(chunk.models, factors), chunk)
+        return _mix(factors)
     if nuslerp_row_wise:
         columns = math.prod(operands.shape[1:])
         batches = iter([column_dots(operands, columns)])
@@ -74,7 +73,8 @@ def nuslerp(
                 scale_columns(model, factor, chunk.start)
             else:
                 scale_rows(model, factor, columns, chunk.start)
-        return _onto_base(chunk.models[0].add_(chunk.models[1]), chunk)
+        total = chunk.models[0].add_(chunk.models[1])
+        return total if chunk.base is None else on_base(chunk, total, 1)
 
     return apply
 
@@ -92,12 +92,14 @@ def multislerp(
     The direction is that of m = Σ wᵢ·xᵢ/‖xᵢ‖. The method's further step in the tangent space at m is the zero vector:
     Σ wᵢ·(uᵢ − (uᵢ·m̂)m̂) is m without its own direction.
     """
-    weights = _normalised(weight, operands) if normalize_weights else list(weight)
+    weights = scale_weights(weight, normalize_weights, operands.name)
     found = dots(operands)
     norms = [math.sqrt(found[i][i]) for i in range(operands.models)]
     mean = [w / (norm + eps) for w, norm in zip(weights, norms, strict=True)]
     size = _norm(mean, found)
-    if size >= eps and size > 0:
+    if not any(norms):
+        factors = [0.0] * operands.models
+    elif size >= eps and size > 0:
         radius = math.fsum(w * norm for w, norm in zip(weights, norms, strict=True))
         factors = [factor * radius / size for factor in mean]
     elif operands.models == 2:
@@ -109,7 +111,7 @@ def multislerp(
             field=operands.name,
             fix="change the weights",
         )
-    return lambda chunk: _onto_base(combine(chunk.models, factors), chunk)
+    return _mix(factors)
 
 
 @merge_method("karcher", reference="Karcher 1977; https://github.com/arcee-ai/mergekit", least=2)
@@ -133,7 +135,17 @@ def karcher(
         radius = math.fsum(norms) / n
         for i, coordinate in zip(alive, _karcher_mean(units, max_iter, tol), strict=True):
             factors[i] = coordinate * radius / norms[i]
-    return lambda chunk: combine(chunk.models, factors)
+    return _mix(factors)
+
+
+def _mix(factors: Sequence[float]) -> Apply:
+    """Σ factor·model, onto the base where there is one."""
+
+    def apply(chunk: Chunk) -> torch.Tensor:
+        total = combine(list(zip(chunk.models, factors, strict=True)), chunk)
+        return total if chunk.base is None else on_base(chunk, total, 1)
+
+    return apply
 
 
 def _arc(theta: float, t: float) -> tuple[float, float]:
@@ -177,19 +189,3 @@ def _norm(coordinates: list[float], found: Matrix) -> float:
     n = range(len(coordinates))
     square = math.fsum(coordinates[i] * coordinates[j] * found[i][j] for i in n for j in n)
     return math.sqrt(max(square, 0.0))
-
-
-def _normalised(weights: Each, operands: Operands) -> list[float]:
-    total = math.fsum(weights)
-    if total == 0:
-        raise ComputeError(
-            "weights_sum_zero",
-            f"the weights for tensor {operands.name!r} sum to zero, so they can't be normalised",
-            field="weight",
-            fix="change a weight or set normalize_weights to false",
-        )
-    return [weight / total for weight in weights]
-
-
-def _onto_base(delta: torch.Tensor, chunk: Chunk) -> torch.Tensor:
-    return delta if chunk.base is None else delta.add_(chunk.base)

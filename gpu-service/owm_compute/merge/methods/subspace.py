@@ -6,8 +6,8 @@ from typing import Annotated
 
 import torch
 
-from owm_compute.merge.matrices import decompose, merge_matrices, nearest_orthogonal
 from owm_compute.merge.method import Apply, Bounds, Operands, merge_method
+from owm_compute.merge.methods.matrices import decompose, merge_matrices, nearest_orthogonal, weighted_sum
 
 Scale = Annotated[float, Bounds(note="factor of the merged difference from the base")]
 
@@ -43,7 +43,7 @@ def iso_c(operands: Operands, *, lambda_: Scale = 1.0) -> Apply:
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
-        directions, values = nearest_orthogonal(_total(deltas))
+        directions, values = nearest_orthogonal(weighted_sum(deltas, [1.0] * len(deltas)))
         return directions.mul_(values.mean())
 
     return merge_matrices(operands, merge, scale=lambda_)
@@ -69,7 +69,7 @@ def iso_cts(
         rank = min(deltas[0].shape)
         own = round(rank * (1 - common_space_fraction) / len(deltas))
         common = max(rank - own * len(deltas), 0)
-        u, s, vt = decompose(_total(deltas))
+        u, s, vt = decompose(weighted_sum(deltas, [1.0] * len(deltas)))
         lefts, values, rights = [u[:, :common].clone()], [s[:common]], [vt[:common].clone()]
         for delta in deltas if own else []:
             u, s, vt = decompose(delta - lefts[0] @ (lefts[0].T @ delta))
@@ -81,10 +81,3 @@ def iso_cts(
         return (left @ right).mul_(torch.cat(values).mean())
 
     return merge_matrices(operands, merge, scale=lambda_)
-
-
-def _total(deltas: list[torch.Tensor]) -> torch.Tensor:
-    total = deltas[0].clone()
-    for delta in deltas[1:]:
-        total.add_(delta)
-    return total

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import torch
 
-from owm_compute.merge.dots import combine
-from owm_compute.merge.matrices import decompose, merge_matrices
 from owm_compute.merge.method import Apply, Bounds, Each, Operands, merge_method
+from owm_compute.merge.methods.matrices import decompose, merge_matrices, weighted_sum
 
 
 @merge_method("svc", reference="arXiv:2602.05536", base="required", deltas=True, determinism="tolerance", matrix=True)
@@ -27,7 +26,7 @@ def svc(
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
-        u, s, vt = decompose(combine([delta.clone() for delta in deltas], weight))
+        u, s, vt = decompose(weighted_sum(deltas, weight))
         merged = s[:, None] * vt
         shares = torch.zeros_like(s)
         for delta in deltas:

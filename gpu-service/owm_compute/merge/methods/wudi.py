@@ -6,8 +6,8 @@ from typing import Annotated
 
 import torch
 
-from owm_compute.merge.matrices import merge_matrices
 from owm_compute.merge.method import Apply, Bounds, Operands, merge_method
+from owm_compute.merge.methods.matrices import merge_matrices
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
@@ -22,7 +22,8 @@ def wudi(
     """Minimises Σ ‖(X − ΔWᵢ)·ΔWᵢᵀ‖²/‖ΔWᵢ‖² over X by Adam from X = Σ ΔWᵢ: rows of ΔWᵢ stand for the inputs of model i.
 
     The gradient is 2·(X·G − H) with G = Σ ΔWᵢᵀΔWᵢ/‖ΔWᵢ‖² and H = Σ ΔWᵢ·ΔWᵢᵀΔWᵢ/‖ΔWᵢ‖²: one product a step however
-    many models there are. Other shapes than matrices are averaged. Memory: (N + 6)·m·n + 2·n² numbers.
+    many models there are, but hundreds of steps: matrices of large models want a GPU. Other shapes than matrices are
+    averaged. Memory: (N + 6)·m·n + 2·n² numbers.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:

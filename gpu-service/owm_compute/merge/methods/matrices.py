@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from owm_compute.errors import ComputeError
-from owm_compute.merge.dots import combine, non_finite
+from owm_compute.merge.dots import non_finite
 from owm_compute.merge.method import Apply, Chunk, Operands
+from owm_compute.merge.methods.consensus import combine, on_base
 
 Factors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """U (m, k), S (k,), Vᵀ (k, n)."""
@@ -26,27 +27,20 @@ def merge_matrices(
     `merge` takes the differences, each (m, n), which it may overwrite, and returns one (m, n). Without `shares` other
     shapes get the mean: norms and biases have no singular vectors.
     """
-    if scale == 0:
-        return _base_of
     if len(operands.shape) != 2 or operands.count == 0:
-        n = operands.models
-        factors = [scale * share for share in (shares or [1 / n] * n)]
+        factors = shares or [1 / operands.models] * operands.models
 
         def apply_sum(chunk: Chunk) -> torch.Tensor:
-            return combine(chunk.models, factors).add_(chunk.origin)
+            return on_base(chunk, combine(list(zip(chunk.models, factors, strict=True)), chunk), scale)
 
         return apply_sum
     merged = merge(differences(operands)).contiguous().view(-1)
 
     def apply(chunk: Chunk) -> torch.Tensor:
-        part = chunk.models[0].copy_(merged[chunk.start : chunk.start + chunk.length])
-        return combine([part], [scale]).add_(chunk.origin)
+        part = chunk.scratch(0).copy_(merged[chunk.start : chunk.start + chunk.length])
+        return on_base(chunk, part, scale)
 
     return apply
-
-
-def _base_of(chunk: Chunk) -> torch.Tensor:
-    return chunk.origin
 
 
 def differences(operands: Operands) -> list[torch.Tensor]:
@@ -56,6 +50,14 @@ def differences(operands: Operands) -> list[torch.Tensor]:
     if not all(bool(torch.isfinite(delta).all()) for delta in deltas):
         raise non_finite(operands)
     return deltas
+
+
+def weighted_sum(matrices: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """Σ weight·matrix in memory of its own."""
+    total = torch.zeros_like(matrices[0])
+    for matrix, weight in zip(matrices, weights, strict=True):
+        total.add_(matrix, alpha=weight)
+    return total
 
 
 def decompose(matrix: torch.Tensor) -> Factors:
