@@ -28,10 +28,16 @@ COMMENT = [
     "Equal magnitudes: an element of a lower index counts as the larger one.",
 ]
 TINY = 1e-7
+SEED = 11
 cases: list[dict] = []
 
 
-def case(name, method, models, base=None, *, values=None, each=None, seed=0, tensor="layer.weight", result=None):
+def tensor_name():
+    """Name of the next case's tensor, which decides its random masks."""
+    return f"layer.{len(cases)}.weight"
+
+
+def case(name, method, models, base=None, *, values=None, each=None, result=None):
     """Appends a case; `result` is its array or the code of its error."""
     models = [np.asarray(model, np.float64) for model in models]
     base = None if base is None else np.asarray(base, np.float64)
@@ -42,8 +48,8 @@ def case(name, method, models, base=None, *, values=None, each=None, seed=0, ten
         "method": method,
         "values": values or {},
         "each": each or {},
-        "seed": seed,
-        "tensor": tensor,
+        "seed": SEED,
+        "tensor": tensor_name(),
         "shape": list(models[0].shape),
         "base": None if base is None else base.ravel().tolist(),
         "models": [model.ravel().tolist() for model in models],
@@ -247,7 +253,7 @@ def family(method, inputs, density=0.5, weights=WEIGHTS, **values):
         densities = [density] * len(w) if isinstance(density, float) else density[: len(w)]
         deltas, kept = [model - base for model in models], []
         for i, delta in enumerate(deltas):
-            part = KINDS[kind](delta, densities[i], 11, "layer.weight", i)
+            part = KINDS[kind](delta, densities[i], SEED, tensor_name(), i)
             kept.append(same_l1(delta, part) if values.get("rescale", rescale) else part)
         merged = (consensus if signs else plain)(kept, w, values.get("normalize", normalize))
         each = {"weight": w, **{key: [number] * len(w) for key, number in EXTRA.get(kind, {}).items()}}
@@ -255,7 +261,7 @@ def family(method, inputs, density=0.5, weights=WEIGHTS, **values):
             each["density"] = densities
         settings = {**values, **({} if lam == 1.0 else {"lambda": lam})}
         label = ", ".join([name, *(f"{key} {number}" for key, number in {**each, **settings}.items())])
-        case(label, method, models, base, values=settings, each=each, seed=11, result=base + lam * merged)
+        case(label, method, models, base, values=settings, each=each, result=base + lam * merged)
 
 
 SOME = ("coarse matrix", "fine vector")
@@ -293,6 +299,12 @@ case(
 
 # The papers' own variants
 
+
+def dropped(deltas, density):
+    """DARE as published: random elements dropped, the others times 1/density."""
+    return [bernoulli(delta, density, SEED, tensor_name(), i) / density for i, delta in enumerate(deltas)]
+
+
 for name in SEVERAL:
     base, models = INPUTS[name]
     w = WEIGHTS[len(models)]
@@ -300,18 +312,9 @@ for name in SEVERAL:
     each = {"weight": w, "density": [0.5] * len(w)}
     trimmed = [magnitude(delta, 0.5) for delta in deltas]
     case(name, "ties_paper", models, base, each=each, result=base + paper_consensus(trimmed, w))
-    dropped = [bernoulli(delta, 0.5, 11, "layer.weight", i) / 0.5 for i, delta in enumerate(deltas)]
-    case(
-        name,
-        "dare_paper_linear",
-        models,
-        base,
-        each=each,
-        values={"lambda": 0.25},
-        seed=11,
-        result=base + 0.25 * plain(dropped, w, False),
-    )
-    case(name, "dare_paper_ties", models, base, each=each, seed=11, result=base + paper_consensus(dropped, w))
+    merged = 0.25 * plain(dropped(deltas, 0.5), w, False)
+    case(name, "dare_paper_linear", models, base, each=each, values={"lambda": 0.25}, result=base + merged)
+    case(name, "dare_paper_ties", models, base, each=each, result=base + paper_consensus(dropped(deltas, 0.5), w))
 
 # consensus_ta: positions that at least `agreement` task masks hold
 

@@ -54,28 +54,42 @@ def agree(
     0 counts as 1. Overwrites the models. Tallies `sign_conflicts`: positions where somebody is outvoted.
     """
     active = [i for i, weight in enumerate(weights) if weight != 0]
-    total, divisor, least = chunk.scratch(0).zero_(), chunk.scratch(1).zero_(), chunk.scratch(2).zero_()
-    for i in active:
-        delta = chunk.models[i]
+    if not active:
+        return chunk.scratch(0).zero_()
+    total = chunk.scratch(0)
+    for place, i in enumerate(active):
         factor = scales[i] * (weights[i] if weighted else 1.0)
-        total.add_(delta.mul_(factor) if factor != 1 else delta)
-    # The sign as ±1: then the majority's terms are the positive ones.
-    sign = total.ge_(0).mul_(2).sub_(1)
-    merged = chunk.scratch(3).zero_()
-    for i in active:
-        term = chunk.models[i].mul_(sign)
-        torch.minimum(least, term, out=least)
-        term.clamp_min_(0)
-        if weighted or weights[i] == 1:
-            merged.add_(term)
+        term = chunk.models[i] if factor == 1 else chunk.models[i].mul_(factor)
+        if place:
+            total.add_(term)
         else:
-            merged.add_(torch.mul(term, weights[i], out=chunk.scratch(4)))
+            total.copy_(term)
+    # The sign's bit alone: flipping it in every term makes the majority's terms the positive ones.
+    kind = torch.int32 if total.dtype is torch.float32 else torch.int64
+    sign = total.view(kind).bitwise_and_(torch.iinfo(kind).min)
+    merged, divisor, least, votes = chunk.models[active[0]], chunk.scratch(1), chunk.scratch(2), chunk.scratch(3)
+    for place, i in enumerate(active):
+        term = chunk.models[i]
+        term.view(kind).bitwise_xor_(sign)
+        if place:
+            torch.minimum(least, term, out=least)
+        else:
+            least.copy_(term)
+        term.clamp_min_(0)
         if normalize:
-            divisor.add_(term.gt_(0).mul_(weights[i]))
-    chunk.tally["sign_conflicts"] = count_nonzero(least, chunk)
-    merged.mul_(sign)
+            voter = torch.gt(term, 0, out=votes if place else divisor)
+            if weights[i] != 1:
+                voter.mul_(weights[i])
+            if place:
+                divisor.add_(voter)
+        if not weighted and weights[i] != 1:
+            term.mul_(weights[i])
+        if place:
+            merged.add_(term)
+    chunk.tally["sign_conflicts"] = count_nonzero(least.clamp_max_(0), chunk)
+    merged.view(kind).bitwise_xor_(sign)
     if normalize:
-        divisor.add_(torch.eq(divisor, 0, out=least))
+        divisor.add_(torch.eq(divisor, 0, out=votes))
         merged.div_(divisor)
     return merged
 

@@ -9,13 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from owm_compute.merge.method import Chunk, Operands
 
+Bits = npt.NDArray[np.signedinteger]
 View = Callable[[Chunk], Sequence[torch.Tensor]]
 # Candidates that are gathered at once, over all selections of a tensor: 16 MiB.
 _MOST = 1 << 20
+# The first digit is the upper half of a float32 without its sign, which is cheap to come by.
+_TOP = 15
 _DIGIT = 16
 
 
@@ -70,67 +74,95 @@ class _Search:
     def __init__(self, rank: int, count: int, most: int) -> None:
         self._rank, self._size, self._most, self._last = rank, count, most, count - 1
         self._prefix = 0
-        self._shift = -1
-        self._dtype: np.dtype[np.signedinteger] = np.dtype(np.int32)
+        # Bits below the prefix; the sign is no part of it.
+        self._shift = self._width = 0
         self._counts: torch.Tensor | None = None
-        self._bits: list[np.ndarray] = []
-        self._places: list[np.ndarray] = []
+        self._bits: list[Bits] = []
+        self._places: list[Bits] = []
         self._seen = 0
         # Of all elements nothing is left out, whatever their magnitudes.
         self.boundary = Boundary(0.0, self._last) if rank == count else None
 
     def look(self, chunk: Chunk, values: torch.Tensor) -> None:
         """Counts or gathers the candidates of a chunk."""
-        if self._shift < 0:
-            self._dtype = np.dtype(np.int32) if values.dtype is torch.float32 else np.dtype(np.int64)
-            self._shift = 8 * self._dtype.itemsize - 1
-        kind = torch.int32 if self._dtype == np.int32 else torch.int64
-        bits, upper = chunk.scratch(0).view(kind), chunk.scratch(1).view(kind)
-        torch.bitwise_and(values.view(kind), int(np.iinfo(self._dtype).max), out=bits)
-        every = self._prefix == 0 and self._shift == 8 * self._dtype.itemsize - 1
-        if every and self._size > self._most:
-            self._count(torch.bitwise_right_shift(bits, self._shift - _DIGIT, out=upper), _DIGIT)
+        halves = values.dtype.itemsize // 2
+        if self._width == 0:
+            self._shift = self._width = 16 * halves - 1
+        top = chunk.scratch(0).view(torch.int16)[: chunk.length]
+        torch.bitwise_and(values.view(torch.int16)[halves - 1 :: halves], 0x7FFF, out=top)
+        if self._shift == self._width and self._size > self._most:
+            self._count(top, _TOP)
             return
-        mask = chunk.scratch(2).view(torch.bool)[: chunk.length].numpy()
-        np.equal(torch.bitwise_right_shift(bits, self._shift, out=upper).numpy(), self._prefix, out=mask)
-        places = np.flatnonzero(mask)
-        if self._size > self._most and self._shift > 0:
-            digit = min(_DIGIT, self._shift)
-            chosen = torch.from_numpy(bits.numpy()[places])
-            self._count((chosen >> (self._shift - digit)) & ((1 << digit) - 1), digit)
-        elif self._shift > 0:
-            self._bits.append(bits.numpy()[places])
+        places, bits = self._candidates(chunk, values, top)
+        if self._size <= self._most:
             self._places.append(places + chunk.start)
+            self._bits.append(bits)
+        elif self._shift > 0:
+            self._count(torch.from_numpy(self._next_digits(bits)), _DIGIT)
         else:
             # All candidates are equal: the one of the wanted rank is met on the way.
             if self._rank <= self._seen + len(places):
-                self.boundary = self._at(self._prefix, chunk.start + int(places[self._rank - self._seen - 1]))
+                self.boundary = self._at(chunk.start + int(places[self._rank - self._seen - 1]))
             self._seen += len(places)
+
+    def _candidates(self, chunk: Chunk, values: torch.Tensor, top: torch.Tensor) -> tuple[Bits, Bits]:
+        """Places in the chunk and magnitudes, as integers, of what begins with the prefix."""
+        kind = torch.int32 if values.dtype is torch.float32 else torch.int64
+        everything = values.view(kind).numpy()
+        if self._shift == self._width:
+            return np.arange(len(values)), everything & np.iinfo(everything.dtype).max
+        mask = chunk.scratch(1).view(torch.bool)[: chunk.length].numpy()
+        np.equal(top.numpy(), self._prefix >> (self._width - _TOP - self._shift), out=mask)
+        places = np.flatnonzero(mask)
+        bits = everything[places] & np.iinfo(everything.dtype).max
+        chosen = self._begins(bits)
+        return places[chosen], bits[chosen]
 
     def narrow(self) -> None:
         """Draws the conclusion of a sweep."""
         if self._counts is not None:
-            digit = min(_DIGIT, self._shift)
-            at_least = self._counts.flip(0).cumsum(0)
-            place = int(torch.searchsorted(at_least, self._rank))
-            bucket = len(at_least) - 1 - place
-            self._size = int(self._counts[bucket])
-            self._rank -= int(at_least[place]) - self._size
-            self._prefix = self._prefix << digit | bucket
-            self._shift -= digit
+            self._descend(self._counts)
             self._counts = None
-            if self._rank == self._size or self._prefix == self._shift == 0:
-                self.boundary = self._at(self._prefix << self._shift, self._last)
-        else:
-            bits, places = np.concatenate(self._bits), np.concatenate(self._places)
-            limit = np.partition(bits, len(bits) - self._rank)[len(bits) - self._rank]
-            equal = places[bits == limit]
-            self.boundary = self._at(int(limit), int(equal[self._rank - np.count_nonzero(bits > limit) - 1]))
+            return
+        bits, places = np.concatenate(self._bits), np.concatenate(self._places)
+        while self.boundary is None and self._shift > 0:
+            digits = self._next_digits(bits)
+            self._descend(torch.bincount(torch.from_numpy(digits), minlength=1 << self._digit()))
+            chosen = self._begins(bits)
+            bits, places = bits[chosen], places[chosen]
+        if self.boundary is None:
+            self.boundary = self._at(int(places[self._rank - 1]))
+
+    def _digit(self) -> int:
+        return _TOP if self._shift == self._width else _DIGIT
+
+    def _next_digits(self, bits: Bits) -> Bits:
+        digit = self._digit()
+        return (bits >> (self._shift - digit)) & ((1 << digit) - 1)
+
+    def _begins(self, bits: Bits) -> npt.NDArray[np.bool_]:
+        chosen: npt.NDArray[np.bool_] = (bits >> self._shift) == self._prefix
+        return chosen
 
     def _count(self, digits: torch.Tensor, width: int) -> None:
         counts = torch.bincount(digits, minlength=1 << width)
         self._counts = counts if self._counts is None else self._counts + counts
 
-    def _at(self, bits: int, index: int) -> Boundary:
-        kind = np.float32 if self._dtype == np.int32 else np.float64
-        return Boundary(float(np.array(bits, dtype=self._dtype).view(kind)), index)
+    def _descend(self, counts: torch.Tensor) -> None:
+        """Makes the digit in which the rank falls part of the prefix."""
+        digit = self._digit()
+        at_least = counts.flip(0).cumsum(0)
+        place = int(torch.searchsorted(at_least, self._rank))
+        bucket = len(counts) - 1 - place
+        self._size = int(counts[bucket])
+        self._rank -= int(at_least[place]) - self._size
+        self._prefix = self._prefix << digit | bucket
+        self._shift -= digit
+        # Where all candidates are wanted, or all are zero, there is nothing left to tell apart.
+        if self._rank == self._size or self._prefix == self._shift == 0:
+            self.boundary = self._at(self._last)
+
+    def _at(self, index: int) -> Boundary:
+        bits = self._prefix << self._shift
+        value = np.int32(bits).view(np.float32) if self._width < 32 else np.int64(bits).view(np.float64)
+        return Boundary(float(value), index)
