@@ -15,6 +15,8 @@ from owm_compute.tensors.adapter import apply_adapter, parse_adapter_config
 from owm_compute.tensors.fp8 import block_size, dequantised
 from owm_compute.tensors.gguf import GgufSource
 from owm_compute.tensors.gguf_names import hugging_face_names
+from owm_compute.tensors.hdf5 import open_hdf5, open_keras
+from owm_compute.tensors.npz import open_npz
 from owm_compute.tensors.operand import Source
 from owm_compute.tensors.safetensors_source import SafetensorsSource
 
@@ -95,7 +97,19 @@ def _gguf(files: Files, spec: SourceSpec, inputs: InputFiles) -> Source:
     return source
 
 
+def _complete(open_files: Callable[..., Source]) -> Callable[[Files, SourceSpec, InputFiles], Source]:
+    """For formats whose structure is spread over the file: opened once all of it is there."""
+
+    def open_complete(files: Files, spec: SourceSpec, inputs: InputFiles) -> Source:
+        return open_files([(name, inputs.path(name), sha256) for name, _, sha256 in files], label=spec.label)
+
+    return open_complete
+
+
 _FORMATS: dict[str, Callable[[Files, SourceSpec, InputFiles], Source]] = {
     "safetensors": _safetensors,
     "gguf": _gguf,
+    "npz": _complete(open_npz),
+    "h5": _complete(open_hdf5),
+    "keras": _complete(open_keras),
 }

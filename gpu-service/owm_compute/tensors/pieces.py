@@ -24,14 +24,14 @@ class Rectangle(NamedTuple):
     columns: int
 
 
-def rectangles(start: int, count: int, width: int) -> Iterator[Rectangle]:
-    """Cuts the flat range [start, start + count) of a row-major matrix into rectangles of at most `PIECE` elements."""
+def rectangles(start: int, count: int, width: int, most: int = PIECE) -> Iterator[Rectangle]:
+    """Cuts the flat range [start, start + count) of a row-major matrix into rectangles of at most `most` elements."""
     at = 0
     while at < count:
         row, column = divmod(start + at, width)
-        rows = min(count - at, PIECE) // width
+        rows = min(count - at, most) // width
         if column or rows == 0:
-            piece = Rectangle(at, row, 1, column, min(width - column, count - at, PIECE))
+            piece = Rectangle(at, row, 1, column, min(width - column, count - at, most))
         else:
             piece = Rectangle(at, row, rows, 0, width)
         yield piece
