@@ -65,29 +65,25 @@ export async function heldFiles(platform: Platform, job: Job, files: readonly Ou
   });
 }
 
-/** Weights and what else is binary or large as LFS, without reading it; texts as git has them. */
-export async function entriesOf(platform: Platform, files: readonly HeldFile[]): Promise<OutputEntry[]> {
+export type OutputText = { readonly path: string; readonly text: string };
+
+/** What the job holds, and texts that the hub writes: weights and what else is binary or large as LFS, unread; the rest as git has it. */
+export async function entriesOf(
+  platform: Platform,
+  files: readonly HeldFile[],
+  texts: readonly OutputText[],
+): Promise<OutputEntry[]> {
   const isText = ({ path, content }: HeldFile): boolean => TEXT.test(path) && content.size <= MAX_TEXT_BYTES;
-  const texts: OutputText[] = [];
-  for (const { path, content } of files.filter(isText))
-    texts.push({ path, text: await readAll(await readContent(platform, content), MAX_TEXT_BYTES) });
   const large = files
     .filter((file) => !isText(file))
     .map(({ path, content: { sha256, size } }) => ({ path, file: lfsEntry(sha256, size, STORED) }));
-  return [...large, ...(await textEntries(platform, texts))];
-}
-
-export type OutputText = { readonly path: string; readonly text: string | Uint8Array };
-
-/** Stores texts that the hub wrote. */
-export async function textEntries(platform: Platform, texts: readonly OutputText[]): Promise<OutputEntry[]> {
   const encoder = new TextEncoder();
+  const regular = texts.map(({ path, text }) => ({ path, bytes: encoder.encode(text) }));
+  for (const { path, content } of files.filter(isText))
+    regular.push({ path, bytes: await readAll(await readContent(platform, content), MAX_TEXT_BYTES) });
   const stored = await storeFiles(
     platform,
-    texts.map(({ text }) => (typeof text === "string" ? encoder.encode(text) : text)),
+    regular.map(({ bytes }) => bytes),
   );
-  return texts.flatMap(({ path }, i) => {
-    const file = stored[i];
-    return file === undefined ? [] : [{ path, file }];
-  });
+  return [...large, ...regular.flatMap(({ path }, i) => (stored[i] === undefined ? [] : [{ path, file: stored[i] }]))];
 }

@@ -22,10 +22,10 @@ import type { Platform } from "../platform/platform";
 import type { Result } from "./contract";
 import { evaluationRow } from "./evaluations";
 import { type Ending, endStatements, type Job, stillOpen } from "./jobs";
-import { makesAdapter } from "./merge/card";
+import { kindOf } from "./merge/card";
 import { MERGE_RECORDS, mergedFiles } from "./merge/revision";
 import { compareOutputs } from "./merge/verify";
-import { entriesOf, type HeldFile, type OutputEntry, textEntries, verifiedOutputs } from "./outputs";
+import { entriesOf, type HeldFile, type OutputEntry, verifiedOutputs } from "./outputs";
 import { type MergePlan, outputPaths, Plan, type Source, type TrainPlan } from "./plan";
 import { trainingCard } from "./training-card";
 
@@ -76,7 +76,7 @@ async function publishRevision(
   const files =
     plan.kind === "merge"
       ? await mergedFiles(platform, repoName(repo), job, plan, result, made)
-      : await trainedFiles(platform, repo, plan, made);
+      : await entriesOf(platform, made, [{ path: "README.md", text: trainingCard(repo.name, plan) }]);
   const author = authorOf(caller);
   for (let round = 1; ; round++) {
     try {
@@ -174,18 +174,8 @@ function parentsOf(plan: MergePlan | TrainPlan): Parent[] {
     files: files.map(({ path, sha256 }) => ({ path, sha256 })),
   });
   if (plan.kind === "merge") {
-    const relation = makesAdapter(plan) ? "adapter" : "merge";
+    const relation = kindOf(plan) === "adapter" ? "adapter" : "merge";
     return plan.parents.map((source) => parent(relation, source));
   }
   return [...(plan.initial === null ? [] : [parent("finetune", plan.initial)]), parent("dataset", plan.dataset)];
-}
-
-async function trainedFiles(
-  platform: Platform,
-  repo: Repository,
-  plan: TrainPlan,
-  made: readonly HeldFile[],
-): Promise<OutputEntry[]> {
-  const card = [{ path: "README.md", text: trainingCard(repo.name, plan) }];
-  return [...(await entriesOf(platform, made)), ...(await textEntries(platform, card))];
 }

@@ -1,6 +1,6 @@
 // The documents that a merge publishes beside its weights, for a merge with more in it than the hub's own tests run.
 import { expect, test } from "vitest";
-import { mergeCard } from "../../src/compute/merge/card";
+import { kindOf, mergeCard } from "../../src/compute/merge/card";
 import { provenance } from "../../src/compute/merge/provenance";
 import { methodsOf, parseRecipeDocument, recipeDocument } from "../../src/compute/merge/recipe-document";
 import { type MergePlan, Plan } from "../../src/compute/plan";
@@ -82,8 +82,24 @@ test("an extracted adapter names the model that it is loaded onto, and what load
     determinism: "tolerance",
   });
   const { data, text } = cardOf(plan);
-  expect(data).toMatchObject({ library_name: "peft", base_model: ["lab/base"], base_model_relation: "adapter" });
+  expect(kindOf(plan)).toBe("adapter");
+  expect(data).toMatchObject({
+    library_name: "peft",
+    tags: ["lora"],
+    base_model: ["lab/base"],
+    base_model_relation: "adapter",
+  });
   expect(text).toContain("determinism class `tolerance`");
+});
+
+test("what is no merge by a method is called what it is", () => {
+  const mixture = cardOf(planOf({ recipe: { base_model: "lab/base", experts: [{ source_model: "ada/math" }] } }));
+  expect(mixture.data).toMatchObject({ tags: ["moe", "merge"], base_model_relation: "merge" });
+  expect(mixture.text).toContain("A mixture of experts, assembled from the dense weights of 1 model.");
+  const converted = cardOf(planOf({ recipe: { convert: { model: "ada/math" } } }));
+  expect(converted.data).not.toHaveProperty("base_model_relation");
+  expect(converted.data).not.toHaveProperty("tags");
+  expect(converted.text).toContain("The weights of ada/math as safetensors.");
 });
 
 test("names in a card can't be taken for anything else by a reader of YAML 1.1", () => {

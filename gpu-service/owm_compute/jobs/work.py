@@ -66,7 +66,8 @@ class ResultMessage(Strict):
     """The work is done."""
 
     type: Literal["result"]
-    files: Annotated[list[OutputFile], Field(max_length=100)]
+    files: Annotated[list[OutputFile], Field(max_length=1100)]
+    """As many shards as a program may have, and the records beside them."""
     record: dict[str, Any]
     engine: dict[str, str]
     bytes_read: int

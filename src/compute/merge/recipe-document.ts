@@ -23,10 +23,12 @@ const size = z.int().min(0);
 const Revision = z.object({ repo: z.string(), commit: gitId });
 const File = z.object({ path, sha256, size });
 
+const Fields = z.record(z.string(), z.unknown());
+
 const RecipeDocument = z.object({
   schema: z.literal("owm.recipe/2"),
-  /** In its canonical form, which `recipe_sha256` is the digest of. */
-  recipe: z.record(z.string(), z.unknown()),
+  /** In its canonical form, which `recipe_sha256` is the digest of: a document or several. */
+  recipe: z.union([Fields, z.array(Fields).min(1)]),
   recipe_sha256: sha256,
   /** The recipe with every parameter resolved; `name` is what it is called among the inputs. */
   program: File.extend({ name: z.string() }).nullable(),
@@ -75,7 +77,12 @@ export function parseRecipeDocument(text: string): RecipeDocument | null {
   }
 }
 
-/** The methods that a recipe names, whatever kind of document it is. */
+/** The document of a canonical recipe whose result is published. */
+export function outputDocument(recipe: RecipeDocument["recipe"]): Readonly<Record<string, unknown>> {
+  return Array.isArray(recipe) ? (recipe.at(-1) ?? {}) : recipe;
+}
+
+/** The methods that a recipe names, those of all its documents. */
 export function methodsOf(recipe: unknown): string[] {
   if (typeof recipe !== "object" || recipe === null) return [];
   const found = Object.entries(recipe).flatMap(([key, value]) =>

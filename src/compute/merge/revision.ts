@@ -2,7 +2,7 @@
 import type { Platform } from "../../platform/platform";
 import type { Result } from "../contract";
 import type { Job } from "../jobs";
-import { entriesOf, type HeldFile, heldFiles, type OutputEntry, textEntries } from "../outputs";
+import { entriesOf, type HeldFile, heldFiles, type OutputEntry } from "../outputs";
 import type { MergePlan } from "../plan";
 import { mergeCard } from "./card";
 import { PROVENANCE_PATH, provenance } from "./provenance";
@@ -37,11 +37,11 @@ export async function mergedFiles(
     { path: "README.md", text: mergeCard({ publicUrl, repo, plan, engine, mergekit }) },
     ...documents,
   ];
-  const written = [...(await entriesOf(platform, [...made, ...held])), ...(await textEntries(platform, texts))];
+  const written = await entriesOf(platform, [...made, ...held], texts);
   const paths = new Set(written.map(({ path }) => path));
   // What was made for this merge stands in the place of what the donor has.
   const entries = [...plan.copied.filter(({ path }) => !paths.has(path)), ...written];
   const subjects = entries.map(({ path, file }) => ({ path, sha256: file.sha256 }));
   const statement = provenance({ publicUrl, job, plan, engine, finishedAt: platform.now() }, subjects);
-  return [...entries, ...(await textEntries(platform, [{ path: PROVENANCE_PATH, text: statement }]))];
+  return [...entries, ...(await entriesOf(platform, [], [{ path: PROVENANCE_PATH, text: statement }]))];
 }

@@ -1,5 +1,5 @@
 // How a merge was made, from the `recipe.json` beside its weights, and whether computing it again gave the same bytes.
-import { methodsOf, type RecipeDocument } from "../../compute/merge/recipe-document";
+import { methodsOf, outputDocument, type RecipeDocument } from "../../compute/merge/recipe-document";
 import type { Verifications } from "../../compute/merge/verifications";
 import type { RepoLink } from "../../hub/overview";
 import { blobAddress } from "./address";
@@ -20,7 +20,7 @@ export type MergeSummaryProps = {
 export function MergeSummary({ recipe, verifications, repo, revision, origin }: MergeSummaryProps) {
   const facts: readonly (readonly [string, string])[] = [
     ["Method", methodsOf(recipe.recipe).join(", ")],
-    ...settingsOf(recipe.recipe.parameters),
+    ...settingsOf(outputDocument(recipe.recipe).parameters),
     ["Seed", String(recipe.seed)],
     ["Determinism", recipe.determinism],
     ["Engine", `${recipe.engine.name} ${recipe.engine.version}`],

@@ -1,4 +1,5 @@
 // What evaluations and trainings write back, and who may read it.
+import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import * as z from "zod";
 import { driveJob } from "../../../src/compute/drive";
@@ -304,6 +305,7 @@ describe("a verification", () => {
 
   test("is asked for at the revision's address, by whoever may merge all of its parents", async () => {
     await publishMerge();
+    vi.spyOn(env.JOBS, "create").mockRejectedValue(new Error("none is driven here"));
     const eve = await user(admin, "eve");
     const accepted = await eve.post("/api/v1/models/ada/merged/revisions/main/verify");
     expect(accepted).toMatchObject({ status: 202, body: { kind: "verify", state: "queued" } });
