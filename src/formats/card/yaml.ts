@@ -49,7 +49,12 @@ export function parseCard(readme: string): CardText {
   return { card: { data: Object.fromEntries(Object.entries(value)), lineOf } };
 }
 
-type YamlDocument = { readonly value: unknown; readonly lineOf: Card["lineOf"] };
+type YamlDocument = {
+  readonly value: unknown;
+  readonly lineOf: Card["lineOf"];
+  /** Tags that were not understood: their values were read as if they had none. */
+  readonly warnings: readonly CardProblem[];
+};
 
 export type YamlText = YamlDocument | { readonly problems: readonly CardProblem[] };
 
@@ -59,7 +64,7 @@ export function parseYaml(yaml: string, firstLine = 1): YamlText {
   if ("problems" in parsed) return parsed;
   const [document, second] = parsed.documents;
   if (second !== undefined) return problemAt(second.lineOf([]), "A second YAML document begins here: keep one");
-  return document ?? { value: null, lineOf: () => firstLine };
+  return document ?? { value: null, lineOf: () => firstLine, warnings: [] };
 }
 
 /** All documents of a stream, within one bound for all of them. */
@@ -88,7 +93,8 @@ export function parseYamlDocuments(
       if (repeated !== null) return problemAt(lineAt(repeated), "Map keys must be unique: this one comes twice");
       const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
       measure(value, sum, 0);
-      documents.push({ value, lineOf: (path) => lineAt(offsetOf(document, path)) });
+      const warnings = document.warnings.map(({ message, pos }) => ({ line: lineAt(pos[0]), message }));
+      documents.push({ value, lineOf: (path) => lineAt(offsetOf(document, path)), warnings });
     }
     return { documents };
   } catch (error) {

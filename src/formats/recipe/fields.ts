@@ -3,31 +3,46 @@ import { FormatError } from "../format-error";
 import { quote } from "../text";
 import { didYouMean } from "./suggest";
 
+type Line = (path: readonly (string | number)[]) => number | undefined;
+
 /** Where a value stands. */
 export class Place {
   readonly #prefix: string;
-  readonly #lineOf: (path: readonly (string | number)[]) => number | undefined;
+  readonly #lineOf: Line;
   readonly #path: readonly (string | number)[];
+  /** All places of the document that were looked at. */
+  readonly #known: Map<string, Place>;
+  /** Within its document: `slices[0].sources[1]`. */
+  readonly local: string;
 
-  constructor(
+  private constructor(
     prefix: string,
-    lineOf: (path: readonly (string | number)[]) => number | undefined,
-    path: readonly (string | number)[] = [],
+    lineOf: Line,
+    path: readonly (string | number)[],
+    local: string,
+    known: Map<string, Place>,
   ) {
     this.#prefix = prefix;
     this.#lineOf = lineOf;
     this.#path = path;
+    this.#known = known;
+    this.local = local;
+    known.set(local, this);
+  }
+
+  /** The document itself; `prefix` stands before all fields in it. */
+  static of(prefix: string, lineOf: Line): Place {
+    return new Place(prefix, lineOf, [], "", new Map());
   }
 
   at(key: string | number): Place {
-    return new Place(this.#prefix, this.#lineOf, [...this.#path, key]);
+    const part = typeof key === "number" ? `[${key}]` : `${this.local === "" ? "" : "."}${shown(key)}`;
+    return new Place(this.#prefix, this.#lineOf, [...this.#path, key], this.local + part, this.#known);
   }
 
-  /** Within its document: `slices[0].sources[1]`. */
-  get local(): string {
-    return this.#path
-      .map((part, i) => (typeof part === "number" ? `[${part}]` : `${i === 0 ? "" : "."}${shown(part)}`))
-      .join("");
+  /** The place that goes by this text, or this one where none does. */
+  find(local: string): Place {
+    return this.#known.get(local) ?? this;
   }
 
   get field(): string {
@@ -78,13 +93,7 @@ export function readFields(
   if (!isMapping(value)) throw place.fail("type", `is ${kindOf(value)}, not a mapping`, `give ${known.join(", ")}`);
   for (const key of Object.keys(value))
     if (!known.includes(key))
-      throw place
-        .at(key)
-        .fail(
-          "unknown_key",
-          `is not known here${didYouMean(key, known)}`,
-          hint(key) ?? `use one of ${known.join(", ")}`,
-        );
+      throw place.at(key).fail("unknown_key", "is not known here", hint(key) ?? didYouMean(key, known));
   return readMapping(value, place);
 }
 
@@ -127,8 +136,7 @@ export function readInteger(value: unknown, place: Place, least: number, most: n
 export function readOneOf<T extends string>(value: unknown, place: Place, options: readonly T[]): T {
   const text = readText(value, place);
   const found = options.find((option) => option === text);
-  if (found === undefined)
-    throw place.fail("value", `is ${quote(text)}${didYouMean(text, options)}`, `use one of ${options.join(", ")}`);
+  if (found === undefined) throw place.fail("value", `is ${quote(text)}`, didYouMean(text, options));
   return found;
 }
 

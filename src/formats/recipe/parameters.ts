@@ -36,11 +36,7 @@ export function readParameters(value: unknown, place: Place, method: Method, sco
       });
     } else {
       const known = method.parameters.map((one) => one.name);
-      throw at.fail(
-        "parameter",
-        `${method.name} has no such parameter${didYouMean(name, known)}`,
-        known.length === 0 ? "remove it" : `use ${known.join(", ")}`,
-      );
+      throw at.fail("parameter", `${method.name} has no such parameter`, didYouMean(name, known));
     }
   }
   return parameters;
@@ -61,6 +57,9 @@ function readSetting(value: unknown, place: Place, parameter: Parameter, notes: 
     const single = typeof value === "object" && value !== null && !Array.isArray(value);
     return [single ? readRule(value, place, parameter) : { filter: null, values: readValues(value, place, parameter) }];
   }
+  const isRule = (item: unknown): boolean => typeof item === "object" && item !== null && !Array.isArray(item);
+  if (!value.every(isRule))
+    throw place.fail("type", "mixes numbers with other things", "list numbers alone, or mappings of filter and value");
   const rules: Rule[] = [];
   for (const [item, at] of readList(value, place, MAX_RULES)) {
     if (rules.at(-1)?.filter === null) {
@@ -97,6 +96,8 @@ function readValues(value: unknown, place: Place, parameter: Parameter): readonl
 }
 
 function readValue(value: unknown, place: Place, parameter: Parameter): number {
+  if (parameter.kind === "bool" && value !== 0 && value !== 1 && typeof value !== "boolean")
+    throw place.fail("value", `is ${kindOf(value)}`, "write true or false");
   const number = typeof value === "boolean" ? Number(value) : readNumber(value, place);
   const least = parameter.minimum ?? -MAX_NUMBER;
   const most = parameter.maximum ?? MAX_NUMBER;
@@ -104,8 +105,6 @@ function readValue(value: unknown, place: Place, parameter: Parameter): number {
     throw place.fail("value", `is ${kindOf(value)}`, boundsText(parameter, least, most));
   if (parameter.kind === "int" && !Number.isInteger(number))
     throw place.fail("value", `is ${number}`, "write an integer");
-  if (parameter.kind === "bool" && number !== 0 && number !== 1)
-    throw place.fail("value", `is ${number}`, "write true or false");
   // −0 and 0 are one value with two spellings.
   return number === 0 ? 0 : number;
 }

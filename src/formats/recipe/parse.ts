@@ -3,6 +3,7 @@ import { parseYamlDocuments } from "../card/yaml";
 import { FormatError } from "../format-error";
 import { quote } from "../text";
 import {
+  kindOf,
   Place,
   readFields,
   readFlag,
@@ -47,7 +48,7 @@ import {
   type Revision,
   refKey,
 } from "./references";
-import { didYouMean } from "./suggest";
+import { didYouMean, nearest } from "./suggest";
 
 const MAX_CHARACTERS = 1_000_000;
 const MAX_DOCUMENTS = 32;
@@ -78,6 +79,8 @@ const MERGE_KEYS = [
   "compat_arithmetic",
   ...COMMON_KEYS,
 ];
+const MODULE_KEYS = ["models", "slices", "parameters", "subfolder"];
+const SLICE_KEYS = ["sources", "base_model", "parameters", "residual_weight"];
 const EXPERTS_KEYS = [
   "base_model",
   "experts",
@@ -101,6 +104,9 @@ export function parseRecipe(text: string): Recipe {
     const [first] = parsed.problems;
     throw new FormatError("recipe.syntax", first?.message ?? "the YAML can't be read", first && { line: first.line });
   }
+  const [warning] = parsed.documents.flatMap(({ warnings }) => warnings);
+  if (warning !== undefined)
+    throw new FormatError("recipe.syntax", warning.message, { line: warning.line, fix: "write plain YAML" });
   const [only] = parsed.documents;
   if (parsed.documents.length === 1 && only !== undefined && Array.isArray(only.value))
     return readRecipe(only.value.map((value: unknown, i) => ({ value, lineOf: (path) => only.lineOf([i, ...path]) })));
@@ -126,7 +132,7 @@ function readRecipe(raw: readonly RawDocument[]): Recipe {
   const notes: Note[] = [];
   const read = raw.map(({ value, lineOf }, i) => {
     const prefix = raw.length === 1 ? "" : `documents[${i}].`;
-    const place = new Place(prefix, lineOf);
+    const place = Place.of(prefix, lineOf);
     return { place, document: readDocument(value, place, prefix, notes) };
   });
   return { documents: inOrder(read), notes };
@@ -149,16 +155,17 @@ function inOrder(read: readonly Read[]): Recipe["documents"] {
   }
   const ordered: MergeDocument[] = [];
   const open = new Set<string>();
-  const visit = (document: Document): void => {
+  const visit = ({ document, place }: Read): void => {
     for (const [path, ref] of placesOf(document)) {
       if (ref === null || !("document" in ref)) continue;
-      const at = new Place(document.prefix, () => undefined, [path]);
+      const at = place.find(path);
       const stage = stages.get(ref.document);
+      const suggestion = nearest(ref.document, [...stages.keys()]);
       if (stage === undefined)
         throw at.fail(
           "model",
-          `${quote(ref.document)} is neither a model nor a document of this recipe${didYouMean(ref.document, stages.keys())}`,
-          "write owner/name",
+          `${quote(ref.document)} is neither a model nor a document of this recipe`,
+          suggestion === null ? "write owner/name" : `did you mean \`${suggestion}\`?`,
         );
       if (open.has(ref.document))
         throw at.fail(
@@ -168,17 +175,17 @@ function inOrder(read: readonly Read[]): Recipe["documents"] {
         );
       if (ordered.includes(stage.document)) continue;
       open.add(ref.document);
-      visit(stage.document);
+      visit(stage);
       open.delete(ref.document);
       ordered.push(stage.document);
     }
   };
-  visit(output.document);
+  visit(output);
   for (const [name, { place, document }] of stages)
     if (!ordered.includes(document)) {
       // A circle that the output does not touch is a circle all the same.
       open.add(name);
-      visit(document);
+      visit({ place, document });
       throw place.at("name").fail("value", `no document takes ${quote(name)} as a model`, "use it or remove it");
     }
   return [...ordered, output.document];
@@ -239,7 +246,7 @@ function readBytes(value: unknown, place: Place): number {
 function readMerge(value: unknown, place: Place, prefix: string, notes: Note[]): MergeDocument {
   const methodName = readMapping(value, place).get("merge_method");
   const method = typeof methodName === "string" ? findMethod(methodName) : undefined;
-  const fields = readFields(value, place, MERGE_KEYS, parameterHint(method));
+  const fields = readFields(value, place, MERGE_KEYS, parameterHint(method, MERGE_KEYS));
   const known = checkMethod(fields.get("merge_method"), place);
   const base = fields.get("base_model");
   const document: MergeDocument = {
@@ -264,24 +271,25 @@ function readMerge(value: unknown, place: Place, prefix: string, notes: Note[]):
   return document;
 }
 
-/** Parameters that stand one level too high or too low are told where they belong. */
+/** Parameters that stand outside `parameters` are told where they belong. */
 const parameterHint =
-  (method: Method | undefined) =>
-  (key: string): string | undefined =>
-    method?.parameters.some(({ name }) => name === key) ? "move it into `parameters`" : undefined;
+  (method: Method | undefined, known: readonly string[]) =>
+  (key: string): string | undefined => {
+    if (method === undefined || nearest(key, known) !== null) return undefined;
+    const parameter = nearest(
+      key,
+      method.parameters.map(({ name }) => name),
+    );
+    return parameter === null ? undefined : `write \`${parameter}\` under \`parameters\``;
+  };
 
 function checkMethod(value: unknown, place: Place): Method {
-  if (value === undefined) throw place.fail("missing", "the recipe has no `merge_method`", "name one");
+  if (value === undefined) throw place.fail("missing", "the recipe has no `merge_method`", "name one, like linear");
   const at = place.at("merge_method");
   const name = readText(value, at);
   const names = mergeMethods().map((method) => method.name);
   const method = names.includes(name) ? findMethod(name) : undefined;
-  if (method === undefined)
-    throw at.fail(
-      "method",
-      `there is no method ${quote(name)}${didYouMean(name, names)}`,
-      `use one of ${names.join(", ")}`,
-    );
+  if (method === undefined) throw at.fail("method", `there is no method ${quote(name)}`, didYouMean(name, names));
   return method;
 }
 
@@ -291,6 +299,7 @@ const readSeed = (fields: ReadonlyMap<string, unknown>, place: Place): number =>
 /** A reference as text or as `{model: {path, revision}, lora: {path, revision}}`. */
 function readRef(value: unknown, place: Place): ModelRef {
   if (typeof value === "string") return parseModelRef(value, place);
+  if (typeof value !== "object") throw place.fail("type", `is ${kindOf(value)}, not a model`, "write owner/name");
   const fields = readFields(value, place, ["model", "lora", "override_architecture"]);
   if (fields.has("override_architecture"))
     throw place
@@ -338,7 +347,7 @@ function readModules(fields: ReadonlyMap<string, unknown>, place: Place, method:
     const at = place.at("modules").at(name);
     if (name.length === 0 || name.length > 512)
       throw at.fail("value", "is no name of a module", "use a part of tensor names");
-    const module = readFields(value, at, ["models", "slices", "parameters", "subfolder"], parameterHint(method));
+    const module = readFields(value, at, MODULE_KEYS, parameterHint(method, MODULE_KEYS));
     if (module.has("models") === module.has("slices"))
       throw at.fail("value", "has to say what it is made of", "give either models or slices");
     if (module.has("subfolder")) notes.push(unused(at.at("subfolder")));
@@ -376,7 +385,8 @@ function readBody(fields: ReadonlyMap<string, unknown>, place: Place, method: Me
 }
 
 function readInput(value: unknown, place: Place, known: readonly string[], method: Method, notes: Note[]): Input {
-  const hint = (key: string) => (key === "layer_range" ? "layers are chosen in `slices`" : parameterHint(method)(key));
+  const hint = (key: string) =>
+    key === "layer_range" ? "layers are chosen in `slices`" : parameterHint(method, known)(key);
   const fields = readFields(value, place, known, hint);
   if (!fields.has("model")) throw place.fail("missing", "has no `model`", "write owner/name");
   return {
@@ -400,12 +410,7 @@ function readRange(value: unknown, place: Place): readonly [number, number] {
 }
 
 function readSlice(value: unknown, place: Place, method: Method, notes: Note[]): Slice {
-  const fields = readFields(
-    value,
-    place,
-    ["sources", "base_model", "parameters", "residual_weight"],
-    parameterHint(method),
-  );
+  const fields = readFields(value, place, SLICE_KEYS, parameterHint(method, SLICE_KEYS));
   if (!fields.has("sources")) throw place.fail("missing", "has no `sources`", "list models with their layer_range");
   if (fields.has("residual_weight")) notes.push(unused(place.at("residual_weight")));
   const inputs = readList(fields.get("sources"), place.at("sources"), MAX_MODELS).map(([item, at]) => {
@@ -446,7 +451,7 @@ function checkModels(document: MergeDocument, method: Method, place: Place): voi
           ]
         : module.body.slices.map((slice) => ({ ...slice, base: slice.base ?? document.base }));
     for (const { inputs, base, parameters, field } of bodies) {
-      const at = placeOf(place, field);
+      const at = place.find(field);
       if (base === null && needsBase)
         throw at.fail("missing", `${method.name} needs a base model`, "give `base_model`");
       const baseKey = base === null || method.base === "forbidden" ? null : refKey(base);
@@ -467,17 +472,17 @@ function checkModels(document: MergeDocument, method: Method, place: Place): voi
 
 const EMPTY: Parameters = new Map();
 
-const placeOf = (place: Place, field: string): Place => (field === "" ? place : place.at(field));
-
 function missingParameter(method: string, name: string, each: boolean, input: Input, place: Place): FormatError {
-  const own = input.field === "base_model" ? "" : `${input.field}.parameters, or to `;
-  return each
-    ? placeOf(place, input.field).fail(
-        "parameter",
-        `${method} needs \`${name}\` of ${refKey(input.model)}`,
-        `add it to ${own}parameters for all models`,
-      )
-    : place.fail("parameter", `${method} needs \`${name}\``, "add it to `parameters`");
+  if (!each) return place.fail("parameter", `${method} needs \`${name}\``, "add it to `parameters`");
+  return place
+    .find(input.field)
+    .fail(
+      "parameter",
+      `${method} needs \`${name}\` of ${refKey(input.model)}`,
+      input.field === "base_model"
+        ? `list it under \`models\` with its \`${name}\`, or remove base_model`
+        : `add it to ${input.field}.parameters, or to \`parameters\` for all models`,
+    );
 }
 
 function checkCount(method: Method, count: number, place: Place): void {
@@ -491,8 +496,8 @@ function checkCount(method: Method, count: number, place: Place): void {
   const besides = method.base === "forbidden" ? "" : " besides the base model";
   throw place.fail(
     "value",
-    `${method.name} takes ${wanted} models${besides}, not ${count}`,
-    "list as many models as it takes",
+    `${method.name} takes ${wanted} ${wanted === "1" ? "model" : "models"}${besides}, not ${count}`,
+    count < method.least ? "list more models" : "list fewer models",
   );
 }
 
@@ -501,11 +506,9 @@ function checkRepeated(inputs: readonly Input[], place: Place): void {
   for (const input of inputs) {
     const key = `${refKey(input.model)} ${input.range}`;
     if (seen.has(key))
-      throw placeOf(place, input.field).fail(
-        "value",
-        `${refKey(input.model)} stands twice`,
-        "list it once, with its weights added up",
-      );
+      throw place
+        .find(input.field)
+        .fail("value", `${refKey(input.model)} stands twice`, "list it once, with its weights added up");
     seen.add(key);
   }
 }
@@ -535,11 +538,7 @@ function readTokenizerSource(value: unknown, place: Place): Tokenizer["source"] 
   if (value === "union" || value === "base") return value;
   const ref = readRef(value, place);
   if ("document" in ref)
-    throw place.fail(
-      "value",
-      `${quote(ref.document)} is no source of a tokenizer${didYouMean(ref.document, ["union", "base"])}`,
-      "use union, base or owner/name",
-    );
+    throw place.fail("value", `${quote(ref.document)} is no source of a tokenizer`, "use union, base or owner/name");
   return ref;
 }
 

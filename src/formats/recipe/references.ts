@@ -21,9 +21,9 @@ export type ModelReference = Revision & {
   readonly weights?: readonly string[];
 };
 
-const REPO = /^[A-Za-z0-9_.-]{1,96}\/[A-Za-z0-9_.-]{1,96}$/;
+const REPO = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}\/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}$/;
 const REVISION = /^[^\s@+]{1,250}$/;
-export const DOCUMENT_NAME = /^[A-Za-z0-9_.-]{1,96}$/;
+export const DOCUMENT_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}$/;
 
 /** @throws FormatError `recipe.model` */
 export function parseModelRef(text: string, place: Place): ModelRef {

@@ -1,7 +1,14 @@
 // Which known name a misspelt one was meant to be.
 
-/** " (did you mean …?)" when a known name is near enough, else nothing. */
-export function didYouMean(name: string, known: Iterable<string>): string {
+/** How to mend a name that is not known. */
+export function didYouMean(name: string, known: readonly string[]): string {
+  const suggestion = nearest(name, known);
+  if (suggestion !== null) return `did you mean \`${suggestion}\`?`;
+  return known.length === 0 ? "remove it" : `use one of ${known.join(", ")}`;
+}
+
+/** The known name that is near enough to be meant. */
+export function nearest(name: string, known: readonly string[]): string | null {
   let best: string | null = null;
   // A third of the letters may be wrong: more, and the suggestion is a guess.
   let least = Math.max(1, Math.floor(Math.min(name.length, 64) / 3)) + 1;
@@ -12,7 +19,7 @@ export function didYouMean(name: string, known: Iterable<string>): string {
       best = candidate;
     }
   }
-  return best === null ? "" : ` (did you mean \`${best}\`?)`;
+  return best;
 }
 
 /** Letters to insert, delete, replace or swap with their neighbour; `most` or more comes back as `most`. */
