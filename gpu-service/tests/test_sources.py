@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 
 from owm_compute.errors import ComputeError
 from owm_compute.merge.program import SourceSpec
+from owm_compute.merge.run import parse_program, run_merge
+from owm_compute.merge.statistics import StatisticStore
+from owm_compute.progress import Silent
 from owm_compute.tensors.gguf import GgufSource
 from owm_compute.tensors.gguf_blocks import TYPES
 from owm_compute.tensors.open import open_source
@@ -475,3 +478,52 @@ def test_an_adapter_that_cannot_be_added_whole_is_refused(
 ) -> None:
     with pytest.raises(ComputeError, match=message):
         adapted(tmp_path, {"q.weight": torch.ones(3, 3)}, adapter, config)
+
+
+# Together
+
+
+def test_a_merge_takes_models_of_every_format_with_adapters_on_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    names = [f"model.layers.0.self_attn.{name}_proj.weight" for name in "qk"]
+    weights = {name: random.normal(size=(8, 32)).astype(np.float32) for name in names}
+    half = {name: torch.from_numpy(weight).bfloat16() for name, weight in weights.items()}
+    safetensors.torch.save_file(half, tmp_path / "model.safetensors")
+    a, b = torch.randn(4, 32), torch.randn(8, 4)
+    pair = {
+        f"base_model.model.{names[0].removesuffix('weight')}lora_{part}.weight": t
+        for part, t in zip("AB", (a, b), strict=True)
+    }
+    safetensors.torch.save_file(pair, tmp_path / "adapter.safetensors")
+    write_json(tmp_path / "adapter.json", LORA)
+    q8 = gguf.GGMLQuantizationType.Q8_0
+    blocks = {name: gguf.quants.quantize(permuted(weight, 2), q8) for name, weight in weights.items()}
+    tensors = {f"blk.0.attn_{letter}.weight": (8, blocks[name]) for letter, name in zip("qk", names, strict=True)}
+    write_gguf(tmp_path / "model.gguf", tensors, "llama", head_count=2, head_count_kv=2)
+    adapter = {"config": "adapter.json", "weights": ["adapter.safetensors"]}
+    program = {
+        "schema": "owm.merge-program/1",
+        "sources": [
+            {"label": "a", "weights": ["model.safetensors"], "adapter": adapter},
+            {"label": "b", "format": "gguf", "weights": ["model.gguf"]},
+        ],
+        "settings": [{"each": {"weight": [1.0, 1.0]}}],
+        "operations": [{"method": "linear", "models": [0, 1]}],
+        "files": [{"path": "out.safetensors", "tensors": [{"name": name, "operation": 0} for name in names]}],
+    }
+    output = tmp_path / "out"
+    output.mkdir()
+    run_merge(
+        parse_program(json.dumps(program).encode()),
+        Files(tmp_path),
+        output,
+        threads=2,
+        progress=Silent(),
+        statistics=StatisticStore(tmp_path / "statistics.json"),
+    )
+    merged = safetensors.torch.load_file(output / "out.safetensors")
+    for name, added in zip(names, (1.5 * b @ a, torch.zeros(8, 32)), strict=True):
+        # Q8_0 keeps a part in 254 of the largest value of a block; the result is rounded to bfloat16.
+        wanted = (half[name].float() + added + torch.from_numpy(weights[name])) / 2
+        assert merged[name].dtype == torch.bfloat16
+        torch.testing.assert_close(merged[name].float(), wanted, rtol=2**-8, atol=0.02)
