@@ -18,6 +18,7 @@ Index = Annotated[int, Field(ge=0, le=100_000)]
 Dtype = Literal["F64", "F32", "F16", "BF16"]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 PermutedAxis = Annotated[str, Field(pattern=r"^[^*]{1,512}(\*[1-9][0-9]{0,8})?$")]
+Prompt = Annotated[str, Field(min_length=1, max_length=10_000)]
 OutputPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -123,6 +124,18 @@ class AlignSpec(Strict):
     """
 
 
+class PromptSpec(Strict):
+    """What an expert is for, in words: a direction in the space of the token embeddings of `source`.
+
+    The i-th of a program is a tensor of shape (hidden,) of that source, named `owm.prompts.{i}`.
+    """
+
+    source: Index
+    embedding: Name
+    positive: Annotated[list[Prompt], Field(min_length=1, max_length=1000)]
+    negative: Annotated[list[Prompt], Field(max_length=1000, default_factory=list)]
+
+
 class ConfigSpec(Strict):
     """The output's config.json: that of a source, with these keys replaced; `vocab_size` follows the tokenizer."""
 
@@ -141,4 +154,5 @@ class Program(Strict):
     files: Annotated[list[OutputSpec], Field(min_length=1, max_length=1000)]
     tokenizer: TokenizerSpec | None = None
     align: AlignSpec | None = None
+    prompts: Annotated[list[PromptSpec], Field(max_length=64, default_factory=list)]
     config: ConfigSpec | None = None

@@ -16,6 +16,7 @@ from owm_compute.merge.align import align_sources
 from owm_compute.merge.computed import ComputedSource
 from owm_compute.merge.engine import FileReport, MergeReport, digest_of, run_program
 from owm_compute.merge.program import ConfigSpec, Program, SourceSpec
+from owm_compute.merge.prompts import add_prompts
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tokenizer import MergedTokenizer, merge_tokenizers
 from owm_compute.progress import Progress
@@ -80,7 +81,7 @@ def _open_all(
     if program.align is not None:
         configs = [None if spec.config is None else read_json(spec.config, inputs) for spec in program.sources]
         sources = align_sources(program.align, sources, configs, seed=program.seed, progress=progress)
-    return sources, merged
+    return add_prompts(program, sources, inputs.path), merged
 
 
 def _open(

@@ -9,6 +9,7 @@ export const MAX_NUMBER = 1e9;
 const Index = z.int().min(0).max(100_000);
 const TensorName = z.string().min(1).max(512);
 const InputName = z.string().min(1).max(2000);
+const Prompt = z.string().min(1).max(10_000);
 const Value = z.number().min(-MAX_NUMBER).max(MAX_NUMBER);
 /** A group of permuted units; `group*b` is an axis on which each unit has b indices in a row. */
 export const PermutedAxis = z.string().regex(/^[^*]{1,512}(\*[1-9][0-9]{0,8})?$/);
@@ -76,6 +77,16 @@ const AlignSpec = z.strictObject({
   spec: z.record(TensorName, z.array(PermutedAxis.nullable())).nullish(),
 });
 
+/** A direction in the token embeddings of a source; the i-th of a program is its tensor `promptVector(i)`. */
+const PromptSpec = z.strictObject({
+  source: Index,
+  embedding: TensorName,
+  positive: z.array(Prompt).min(1).max(1000),
+  negative: z.array(Prompt).max(1000).optional(),
+});
+
+export const promptVector = (index: number): string => `owm.prompts.${index}`;
+
 const ConfigSpec = z.strictObject({ source: Index, patch: z.record(z.string(), z.unknown()).optional() });
 
 const source = {
@@ -100,6 +111,7 @@ const program = {
   files: z.array(OutputSpec).min(1).max(1000),
   tokenizer: TokenizerSpec.nullish(),
   align: AlignSpec.nullish(),
+  prompts: z.array(PromptSpec).max(64).optional(),
   config: ConfigSpec.nullish(),
   compat_arithmetic: z.boolean().optional(),
 };
@@ -114,6 +126,7 @@ export type Operation = z.output<typeof Operation>;
 export type TensorOp = z.output<typeof TensorOp>;
 export type OutputSpec = z.output<typeof OutputSpec>;
 export type TokenizerSpec = z.output<typeof TokenizerSpec>;
+export type PromptSpec = z.output<typeof PromptSpec>;
 export type TokenSource = z.output<typeof TokenSource>;
 
 const SourceSpec: z.ZodType<SourceSpec> = z.strictObject({
