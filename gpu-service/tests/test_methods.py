@@ -347,19 +347,40 @@ def test_the_record_counts_what_is_kept_and_what_is_outvoted(merge: Merger) -> N
     assert (merge.statistics["kept"], merge.statistics["sign_conflicts"]) == (7, 1)
 
 
-def test_a_model_of_weight_0_changes_nothing_but_must_be_finite(merge: Merger) -> None:
-    base, model, other = random_tensors(3, (6, 5))
-    for method in ("linear", "task_arithmetic", "ties", "ties_paper", "dare_ties", "breadcrumbs_ties", "della"):
-        origin = None if method == "linear" else base
-        alone = merge(method, [model], origin, each=each_of(method, 1))
-        assert same_bytes(
-            merge(method, [model, other], origin, each={**each_of(method, 2), "weight": [1.0, 0.0]}), alone
-        )
-    other[3, 2] = math.inf
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "ties_paper", "dare_ties", "della"])
+def test_a_model_of_weight_0_changes_nothing(merge: Merger, method: str) -> None:
+    first, model, other = random_tensors(3, (6, 5))
+    base = None if method == "linear" else first
+    alone = merge(method, [model], base, each=each_of(method, 1))
+    each = {**each_of(method, 2), "weight": [1.0, 0.0]}
+    assert same_bytes(merge(method, [model, other], base, each=each), alone)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_what_is_not_finite_is_named_even_in_a_model_of_weight_0(merge: Merger, method: str, number: float) -> None:
+    first, *models = random_tensors(3, (6, 5))
+    base = None if REGISTRY[method].base == "forbidden" else first
+    models = models[: REGISTRY[method].most]
+    models[-1][3, 2] = number
+    each = each_of(method, len(models))
+    if len(models) > 1 and "weight" in each:
+        each["weight"] = [1.0, 0.0]
     with pytest.raises(ComputeError) as error:
-        merge("linear", [model, other], each={"weight": [1.0, 0.0]})
+        merge(method, models, base, each=each)
     assert error.value.code == "non_finite"
     assert "index 17" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "number"),
+    [("ties", "density", 1.5), ("ties", "density", -0.5), ("breadcrumbs", "gamma", -1.0), ("della", "epsilon", 2.0)],
+)
+def test_a_parameter_beyond_its_limits_is_refused(merge: Merger, method: str, name: str, number: float) -> None:
+    base, model = random_tensors(2, (6, 5))
+    with pytest.raises(ComputeError) as error:
+        merge(method, [model], base, each={"weight": [1.0], name: [number]})
+    assert (error.value.code, error.value.field) == ("invalid_spec", name)
 
 
 def test_other_weights_of_the_same_models_need_no_new_thresholds(merge: Merger) -> None:

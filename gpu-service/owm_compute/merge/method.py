@@ -227,8 +227,18 @@ def bind(
                 raise ComputeError("invalid_spec", f"{parameter.name} needs {models} values", field=parameter.name)
             bound[keyword] = Each(numbers)
         else:
-            bound[keyword] = _CASTS[parameter.kind](values.get(parameter.name, parameter.default or 0.0))
+            numbers = [values.get(parameter.name, parameter.default or 0.0)]
+            bound[keyword] = _CASTS[parameter.kind](numbers[0])
+        _check_bounds(parameter, numbers)
     return bound
+
+
+def _check_bounds(parameter: Parameter, numbers: Sequence[float]) -> None:
+    low, high = parameter.minimum, parameter.maximum
+    for number in numbers:
+        if (low is not None and number < low) or (high is not None and number > high):
+            limits = f"{'' if low is None else f'{low:g} ≤ '}{parameter.name}{'' if high is None else f' ≤ {high:g}'}"
+            raise ComputeError("invalid_spec", f"{parameter.name} is {number:g}, not {limits}", field=parameter.name)
 
 
 _CASTS: dict[str, Callable[[float], object]] = {"float": float, "int": int, "bool": bool}

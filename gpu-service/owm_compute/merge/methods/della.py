@@ -111,7 +111,7 @@ class _RankMask:
         self._row = operands.shape[-1] if operands.shape else 1
         self._key = stream_key(operands.seed, operands.name, model)
         ranks = np.arange(self._row) / max(self._row - 1, 1)
-        limits = np.round((density - epsilon + 2 * epsilon * ranks) * 2**32) if density > 0 else np.zeros(self._row)
+        limits = np.round((density - epsilon + 2 * epsilon * ranks) * 2**32).clip(0, 2**32 - 1) * (density > 0)
         self._limits = torch.from_numpy(limits.astype(np.uint32).view(np.int32))
         self._bits = np.zeros((operands.count + 7) // 8, dtype=np.uint8)
         # Elements of a row that isn't whole yet, and kept elements that don't fill a byte yet.

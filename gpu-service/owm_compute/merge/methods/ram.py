@@ -10,7 +10,7 @@ import torch
 from owm_compute.merge.method import Apply, Bounds, Chunk, Operands, elementwise, merge_method
 from owm_compute.merge.methods.consensus import count_nonzero, on_base
 
-_PAPER = "Reinforced Agent Merging 2026, arXiv:2601.13572"
+_PAPER = "Yuan et al. 2026, Behavior knowledge merge in reinforced agentic models (RAM), arXiv:2601.13572"
 Epsilon = Annotated[float, Bounds(0, note="a delta is active where it is larger in magnitude")]
 
 

@@ -38,7 +38,7 @@ def sce(
                 one.add(chunk.start, [delta])
         return [one.matrix()[0][0] for one in sums]
 
-    found = operands.statistic(f"energies at {select_topk:g} of the variance", energies)
+    found = operands.statistic(f"energies at {select_topk!r} of the variance", energies)
     means = [energy / max(operands.count, 1) for energy in found]
     total = sum(means)
     shares = [mean / total if total >= _LEAST_DIVISOR else 1 / len(means) for mean in means]

@@ -42,7 +42,7 @@ def by_magnitude(operands: Operands, density: Sequence[float], gamma: Sequence[f
     sparse = [i for i, value in enumerate(density) if value < 1 and n > 0]
     keep = [int(density[i] * n) for i in sparse]
     for i, k in zip(sparse, keep, strict=True):
-        if k == 0:
+        if k < 1:
             raise ComputeError(
                 "density_too_small",
                 f"a density of {density[i]:g} keeps none of the {n} elements of tensor {operands.name!r}",
