@@ -435,6 +435,7 @@ def test_patterns_set_rank_and_alpha_and_whole_tensors_take_the_place_of_the_bas
         "b.q.lora_A.weight": torch.randn(2, 3),
         "b.q.lora_B.weight": torch.randn(3, 2),
         "a.q.lora_B.bias": torch.randn(3),
+        "norm.bias": torch.randn(3),
         "head.modules_to_save.weight": torch.randn(5, 3),
         "score.weight": torch.randn(2, 3),
     }
@@ -451,6 +452,7 @@ def test_patterns_set_rank_and_alpha_and_whole_tensors_take_the_place_of_the_bas
         assert_close(source["b.q.weight"], base["b.q.weight"] + 5 * pair, [])
         assert_close(source["a.q.bias"], 1 + 1.5 * adapter["a.q.lora_B.bias"].double(), [])
         assert same(read(source["head.weight"]), adapter["head.modules_to_save.weight"])
+        assert same(read(source["norm.bias"]), adapter["norm.bias"])
         assert same(read(source["score.weight"]), adapter["score.weight"])
 
 

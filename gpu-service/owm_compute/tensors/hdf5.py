@@ -39,7 +39,8 @@ from owm_compute.tensors.header import MAX_INT, MAX_RANK, HeaderError, check_nam
 from owm_compute.tensors.keras_names import variable_names
 from owm_compute.tensors.operand import Operand, Source
 
-MAX_OBJECTS = 200_000
+# Groups, arrays and chunks of one file.
+MAX_OBJECTS = 500_000
 MAX_DEPTH = 64
 MAX_CHUNK_BYTES = 64 << 20
 KERAS_WEIGHTS = "model.weights.h5"
@@ -267,9 +268,7 @@ class _Walk:
             raise import_invalid(self._label, f"group {path[:200]!r} contains itself, or is nested too deep")
         self._groups.add(address)
         for name in sorted(group):
-            self._objects += 1
-            if self._objects > MAX_OBJECTS:
-                raise import_invalid(self._label, f"it has more than {MAX_OBJECTS} objects")
+            self._count(1)
             inner = f"{path}/{name}" if path else name
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise import_invalid(self._label, f"{inner[:200]!r} is a link")
@@ -280,6 +279,11 @@ class _Walk:
                 yield self._dataset(group[name], inner)
             else:
                 raise unsupported(self._label, inner, "is no array")
+
+    def _count(self, objects: int) -> None:
+        self._objects += objects
+        if self._objects > MAX_OBJECTS:
+            raise import_invalid(self._label, f"it has more than {MAX_OBJECTS} objects")
 
     def _dataset(self, dataset: h5py.Dataset, path: str) -> Dataset:
         dtype = self._dtype(dataset, path)
@@ -313,8 +317,9 @@ class _Walk:
         if not 0 < chunk_bytes <= MAX_CHUNK_BYTES:
             raise import_invalid(self._label, f"{found.path[:200]!r} has chunks of {chunk_bytes} bytes")
         wanted = math.prod(-(-dim // size) for dim, size in zip(found.shape, chunk_shape, strict=True))
-        if dataset.id.get_num_chunks() != wanted or wanted > MAX_OBJECTS:
+        if dataset.id.get_num_chunks() != wanted:
             raise import_invalid(self._label, f"{found.path[:200]!r} has parts that were never written")
+        self._count(wanted)
         chunks: dict[tuple[int, ...], Chunk] = {}
 
         def visit(info: h5py.h5d.StoreInfo) -> None:
