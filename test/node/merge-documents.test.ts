@@ -119,7 +119,12 @@ test("recipe.json says all that a verification needs, and is read again as it wa
     seed: 7,
     outputs,
   });
+  const duplicate = text.replaceAll("ada/math/model.safetensors", "lab/base/model.safetensors");
   for (const broken of [
+    duplicate,
+    text.replace('"path":"merge-program.json"', '"path":"../program"'),
+    text.replace(sha256("3"), "none"),
+
     "",
     "[]",
     '{"schema":"owm.recipe/1"}',

@@ -77,7 +77,7 @@ export function mergeCard({ publicUrl, repo, plan, engine, mergekit }: CardFacts
       "Whoever may use the models above can have it computed again and every file compared:",
       "",
       "```sh",
-      `curl -X POST -H "Authorization: Bearer $HF_TOKEN" ${publicUrl}/api/v1/models/${repo}/revisions/main/verify`,
+      `curl -X POST -H "Authorization: Bearer $HF_TOKEN" \\\n  ${publicUrl}/api/v1/models/${repo}/revisions/main/verify`,
       "```",
     ],
   );

@@ -1,5 +1,6 @@
 // recipe.json of a merge: everything that decides its bytes, and the digests that recomputing it must give.
 import * as z from "zod";
+import { HubError } from "../../errors";
 import { canonicalJson } from "../../formats/canonical-json";
 import { parseFilePath, parseGitId, parseSha256 } from "../../ids";
 import { jsonNestsDeeperThan } from "../../streams/ndjson";
@@ -14,6 +15,9 @@ export const PROGRAM_PATH = "merge-program.json";
 export const RECORD_PATH = "merge-record.jsonl";
 
 const MAX_DEPTH = 64;
+/** The compute service takes so many for one job. */
+const MAX_INPUTS = 2000;
+const MAX_OUTPUTS = 1100;
 
 const sha256 = z.string().transform((text) => parseSha256(text, "sha256"));
 const gitId = z.string().transform((text) => parseGitId(text, "commit"));
@@ -22,6 +26,8 @@ const size = z.int().min(0);
 
 const Revision = z.object({ repo: z.string(), commit: gitId });
 const File = z.object({ path, sha256, size });
+/** As the program calls it. */
+const InputFile = File.extend({ name: path });
 
 const Fields = z.record(z.string(), z.unknown());
 
@@ -30,17 +36,21 @@ const RecipeDocument = z.object({
   /** In its canonical form, which `recipe_sha256` is the digest of: a document or several. */
   recipe: z.union([Fields, z.array(Fields).min(1)]),
   recipe_sha256: sha256,
-  /** The recipe with every parameter resolved; `name` is what it is called among the inputs. */
-  program: File.extend({ name: z.string() }).nullable(),
+  /** The recipe with every parameter resolved. */
+  program: InputFile.nullable(),
   seed: z.number(),
   /** Files of other revisions; the program calls them by `name`. */
-  inputs: z.array(File.extend({ name: z.string(), ...Revision.shape })).min(1),
+  inputs: z
+    .array(InputFile.extend(Revision.shape))
+    .min(1)
+    .max(MAX_INPUTS)
+    .refine((inputs) => new Set(inputs.map(({ name }) => name)).size === inputs.length, "a name stands twice"),
   base_model: Revision.nullable(),
   engine: z.object({ name: z.string(), version: z.string(), torch: z.string().nullish() }),
   /** `exact`: the same bytes on any machine; `tolerance`: equal up to the rounding of the machine's linear algebra. */
   determinism: z.enum(["exact", "tolerance"]),
   /** What recomputing makes. */
-  outputs: z.array(File).min(1),
+  outputs: z.array(File).min(1).max(MAX_OUTPUTS),
   /** What the revision has from one of its parents as it was there. */
   copied: z.array(File),
   license: z.object({ id: z.string(), name: z.string().nullable(), link: z.string().nullable() }).nullable(),
@@ -72,7 +82,8 @@ export function parseRecipeDocument(text: string): RecipeDocument | null {
     const parsed = RecipeDocument.safeParse(JSON.parse(text));
     return parsed.success ? parsed.data : null;
   } catch (error) {
-    if (error instanceof SyntaxError) return null;
+    // Ids and paths that are none.
+    if (error instanceof SyntaxError || error instanceof HubError) return null;
     throw error;
   }
 }

@@ -25,10 +25,13 @@ export async function planVerification(caller: Caller, request: VerifyRequest): 
   );
   if (recipe.program === null || program == null || program.sha256 !== recipe.program.sha256)
     throw unverifiable(subject, `holds no ${PROGRAM_PATH} of the SHA-256 that its ${RECIPE_PATH} names`);
+  const { name } = recipe.program;
+  if (recipe.inputs.some((input) => input.name === name))
+    throw unverifiable(subject, `calls an input of its ${RECIPE_PATH} as it calls the program`);
   return {
     kind: "verify",
-    compute: { program: recipe.program.name, dry_run: true },
-    subject: sourceOf(subject, [{ name: recipe.program.name, file: program }]),
+    compute: { program: name, dry_run: true },
+    subject: sourceOf(subject, [{ name, file: program }]),
     parents: await findParents(caller, subject, recipe),
     files: recipe.outputs.map(({ path, sha256 }, i) => ({
       path,
