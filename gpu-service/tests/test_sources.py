@@ -426,9 +426,8 @@ def test_embeddings_and_transposed_layers_and_convolutions_take_the_product_thei
 
 
 def test_patterns_set_rank_and_alpha_and_whole_tensors_take_the_place_of_the_base(tmp_path: Path) -> None:
-    base = {name: torch.randn(3, 3) for name in ["a.q.weight", "b.q.weight", "head.weight"]} | {
-        "a.q.bias": torch.ones(3)
-    }
+    base = {name: torch.randn(3, 3) for name in ["a.q.weight", "b.q.weight", "head.weight"]}
+    base |= {name: torch.ones(3) for name in ["a.q.bias", "norm.bias"]}
     adapter = {
         "a.q.lora_A.weight": torch.randn(4, 3),
         "a.q.lora_B.weight": torch.randn(3, 4),
