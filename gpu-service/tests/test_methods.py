@@ -163,6 +163,7 @@ def test_a_method_gives_what_its_formula_gives(
         with pytest.raises(ComputeError) as error:
             merge.all({case["tensor"]: task_of(case)})
         assert error.value.code == case["error"]
+        assert not list(merge.directory.iterdir()), "refused before anything is written"
     else:
         merged = golden[case["tensor"]]
         expected = torch.tensor(case["expected"], dtype=torch.float64).reshape(merged.shape)

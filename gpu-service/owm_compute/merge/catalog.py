@@ -17,5 +17,5 @@ def render() -> str:
 
 def _entry(method: Method) -> dict[str, Any]:
     entry = asdict(method)
-    del entry["prepare"], entry["output_shape"]
+    del entry["prepare"], entry["output_shape"], entry["check"]
     return entry

@@ -92,6 +92,8 @@ Apply = Callable[[Chunk], torch.Tensor]
 Prepare = Callable[..., Apply]
 OutputShape = Callable[[tuple[int, ...], Mapping[str, Any]], tuple[int, ...]]
 """Shape of the result from that of the operands and the parameters, so that headers alone tell the layout."""
+Check = Callable[[str, tuple[int, ...], Mapping[str, Any]], None]
+"""Refuses parameters with which a tensor of that name and shape can't be merged."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ class Method:
     prepare: Prepare
     output_shape: OutputShape | None = None
     """Shape of a result that isn't shaped as its operands; its chunks cover the result and hold no operands."""
+    check: Check | None = None
+    """Run for every tensor before a byte is read or written."""
 
 
 REGISTRY: dict[str, Method] = {}
@@ -157,6 +161,7 @@ def merge_method(
     determinism: Literal["exact", "tolerance"] = "exact",
     matrix: bool = False,
     output_shape: OutputShape | None = None,
+    check: Check | None = None,
 ) -> Callable[[Prepare], Prepare]:
     """Registers `f(operands, *, parameters…) -> Apply`. Parameters are read from the keyword arguments.
 
@@ -181,6 +186,7 @@ def merge_method(
             _parameters(function),
             function,
             output_shape,
+            check,
         )
         return function
 

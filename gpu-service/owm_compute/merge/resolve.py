@@ -151,6 +151,8 @@ def _checked(task: Task, op: TensorOp) -> Task:
     stored = (task.base or first).stored
     dtype = stored if task.is_exact else op.dtype or stored
     settings = task.bound
+    if task.method.check is not None and not task.is_exact:
+        task.method.check(task.name, task.shape, settings)
     shape = task.shape if task.method.output_shape is None else task.method.output_shape(task.shape, settings)
     return Task(task.name, task.method, task.settings, task.models, task.base, task.seed, TensorSpec(dtype, shape))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from owm_compute.merge.method import Apply, Bounds, Each, Operands, merge_method
-from owm_compute.merge.methods.sparsify import by_magnitude
+from owm_compute.merge.methods.sparsify import by_magnitude, require_survivors
 from owm_compute.merge.methods.task_arithmetic import Density, Lambda, Weight, merge_deltas
 
 _PAPER = "Davari and Belilovsky 2023, Model breadcrumbs, arXiv:2312.06795"
 Gamma = Annotated[Each, Bounds(0, 1, "fraction of each delta that is dropped as outliers", default=0.01)]
 
 
-@merge_method("breadcrumbs", reference=_PAPER, base="required", deltas=True)
+@merge_method("breadcrumbs", reference=_PAPER, base="required", deltas=True, check=require_survivors)
 def breadcrumbs(
     operands: Operands,
     *,
@@ -35,7 +35,7 @@ def breadcrumbs(
     )
 
 
-@merge_method("breadcrumbs_ties", reference=_PAPER, base="required", deltas=True)
+@merge_method("breadcrumbs_ties", reference=_PAPER, base="required", deltas=True, check=require_survivors)
 def breadcrumbs_ties(
     operands: Operands,
     *,

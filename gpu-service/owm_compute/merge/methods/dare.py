@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from owm_compute.errors import ComputeError
-from owm_compute.merge.method import Apply, Chunk, Each, Operands, merge_method
+from owm_compute.merge.method import Apply, Chunk, Operands, merge_method
 from owm_compute.merge.methods.consensus import agree, combine, on_base
 from owm_compute.merge.methods.sparsify import at_random
 from owm_compute.merge.methods.task_arithmetic import Density, Lambda, Weight, merge_deltas
@@ -57,10 +60,20 @@ def dare_ties(
     )
 
 
-@merge_method("dare_paper_linear", reference=_PAPER, base="required", deltas=True)
+def _require_positive(tensor: str, _shape: tuple[int, ...], parameters: Mapping[str, Any]) -> None:
+    least = min(parameters["density"])
+    if least <= 0:
+        raise ComputeError(
+            "density_too_small",
+            f"a density of {least:g} keeps nothing of tensor {tensor!r} to scale up",
+            field="density",
+            fix="use a density above 0, or leave the model out",
+        )
+
+
+@merge_method("dare_paper_linear", reference=_PAPER, base="required", deltas=True, check=_require_positive)
 def dare_paper_linear(operands: Operands, *, weight: Weight, density: Density, lambda_: Lambda = 1.0) -> Apply:
     """Weighted sum of random parts of the deltas, each times 1/density, as published."""
-    _require_positive(operands, density)
     sparsifier = at_random(operands, density)
     factors = [w / d for w, d in zip(weight, density, strict=True)]
 
@@ -71,10 +84,9 @@ def dare_paper_linear(operands: Operands, *, weight: Weight, density: Density, l
     return apply
 
 
-@merge_method("dare_paper_ties", reference=_PAPER, base="required", deltas=True)
+@merge_method("dare_paper_ties", reference=_PAPER, base="required", deltas=True, check=_require_positive)
 def dare_paper_ties(operands: Operands, *, weight: Weight, density: Density, lambda_: Lambda = 1.0) -> Apply:
     """Random parts of the deltas, each times 1/density, then signs and mean as TIES was published."""
-    _require_positive(operands, density)
     sparsifier = at_random(operands, density)
     scales = [1 / d for d in density]
 
@@ -83,13 +95,3 @@ def dare_paper_ties(operands: Operands, *, weight: Weight, density: Density, lam
         return on_base(chunk, agree(chunk, weight, scales, normalize=True, weighted=False), lambda_)
 
     return apply
-
-
-def _require_positive(operands: Operands, density: Each) -> None:
-    if min(density) <= 0:
-        raise ComputeError(
-            "density_too_small",
-            f"a density of {min(density):g} keeps nothing of tensor {operands.name!r} to scale up",
-            field="density",
-            fix="use a density above 0, or weight 0 to leave the model out",
-        )

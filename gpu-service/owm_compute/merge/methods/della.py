@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,25 @@ _PAPER = "Deep et al. 2024, DELLA-Merging, arXiv:2406.11617"
 Epsilon = Annotated[Each, Bounds(0, 1, "how far the probability strays from the density at the ends", default=0.15)]
 
 
-@merge_method("della", reference=_PAPER, base="required", deltas=True)
+def _require_ranks(tensor: str, shape: tuple[int, ...], parameters: Mapping[str, Any]) -> None:
+    for d, e in zip(parameters["density"], parameters["epsilon"], strict=True):
+        if 0 < d < 1 and not (d - e > 0 and d + e < 1):
+            raise ComputeError(
+                "invalid_spec",
+                f"a density of {d:g} ± {e:g} leaves the probabilities between 0 and 1",
+                field="epsilon",
+                fix="use an epsilon below both density and 1 − density",
+            )
+    if shape and shape[-1] > _LONGEST:
+        raise ComputeError(
+            "row_too_long",
+            f"tensor {tensor!r} has rows of {shape[-1]} elements, and DELLA ranks whole rows of up to {_LONGEST}",
+            field=tensor,
+            fix="use ties or dare_ties for this tensor",
+        )
+
+
+@merge_method("della", reference=_PAPER, base="required", deltas=True, check=_require_ranks)
 def della(
     operands: Operands,
     *,
@@ -46,7 +64,7 @@ def della(
     )
 
 
-@merge_method("della_linear", reference=_PAPER, base="required", deltas=True)
+@merge_method("della_linear", reference=_PAPER, base="required", deltas=True, check=_require_ranks)
 def della_linear(
     operands: Operands,
     *,
@@ -75,22 +93,6 @@ def by_rank(operands: Operands, density: Sequence[float], epsilon: Sequence[floa
     A 1-D tensor is one row; a density of 1 keeps all, 0 nothing. Which elements are kept is found here, with whole rows
     in sight, and remembered in a bit each: n/8 bytes a model for as long as the tensor is worked on.
     """
-    for d, e in zip(density, epsilon, strict=True):
-        if 0 < d < 1 and not (d - e > 0 and d + e < 1):
-            raise ComputeError(
-                "invalid_spec",
-                f"a density of {d:g} ± {e:g} leaves the probabilities between 0 and 1",
-                field="epsilon",
-                fix="use an epsilon below both density and 1 − density",
-            )
-    row = operands.shape[-1] if operands.shape else 1
-    if row > _LONGEST:
-        raise ComputeError(
-            "row_too_long",
-            f"tensor {operands.name!r} has rows of {row} elements, and DELLA ranks whole rows of up to {_LONGEST}",
-            field=operands.name,
-            fix="use ties or dare_ties for this tensor",
-        )
     sparse = [i for i, value in enumerate(density) if value < 1 and operands.count]
     masks = {i: _RankMask(operands, i, density[i], epsilon[i]) for i in sparse}
     for chunk in operands.sweep() if masks else ():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 
@@ -13,7 +14,11 @@ from owm_compute.merge.methods.consensus import combine
 from owm_compute.merge.reduce import Gram
 
 
-@merge_method("linear", reference="Wortsman et al. 2022, Model soups, arXiv:2203.05482")
+def _require_sum(tensor: str, _shape: tuple[int, ...], parameters: Mapping[str, Any]) -> None:
+    scale_weights(parameters["weight"], parameters["normalize"], tensor)
+
+
+@merge_method("linear", reference="Wortsman et al. 2022, Model soups, arXiv:2203.05482", check=_require_sum)
 def linear(operands: Operands, *, weight: Each, normalize: bool = True) -> Apply:
     """Weighted sum of the models, divided by the sum of the weights.
 

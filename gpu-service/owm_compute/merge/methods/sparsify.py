@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,18 @@ class Sparsifier:
         chunk.tally["kept"] = sum(count_nonzero(model, chunk) for model in chunk.models)
 
 
+def require_survivors(tensor: str, shape: tuple[int, ...], parameters: Mapping[str, Any]) -> None:
+    """Refuses (`density_too_small`) a density that keeps no element of a tensor."""
+    n, least = math.prod(shape), min(parameters["density"])
+    if n and int(least * n) < 1:
+        raise ComputeError(
+            "density_too_small",
+            f"a density of {least:g} keeps none of the {n} elements of tensor {tensor!r}",
+            field="density",
+            fix=f"use a density of at least {1 / n:.3g} for this tensor, or leave the model out",
+        )
+
+
 def by_magnitude(operands: Operands, density: Sequence[float], gamma: Sequence[float] | None = None) -> Sparsifier:
     """Keeps int(density·n) elements: the largest, after the int(gamma·n) largest of all are dropped as outliers.
 
@@ -41,14 +55,6 @@ def by_magnitude(operands: Operands, density: Sequence[float], gamma: Sequence[f
     n = operands.count
     sparse = [i for i, value in enumerate(density) if value < 1 and n > 0]
     keep = [int(density[i] * n) for i in sparse]
-    for i, k in zip(sparse, keep, strict=True):
-        if k < 1:
-            raise ComputeError(
-                "density_too_small",
-                f"a density of {density[i]:g} keeps none of the {n} elements of tensor {operands.name!r}",
-                field="density",
-                fix=f"use a density of at least {1 / n:.3g} for this tensor, or weight 0 to leave the model out",
-            )
     top = [min(int(gamma[i] * n), n - k) if gamma else 0 for i, k in zip(sparse, keep, strict=True)]
     outliers = [place for place, t in enumerate(top) if t > 0]
 

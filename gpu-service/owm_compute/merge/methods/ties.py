@@ -6,13 +6,13 @@ import torch
 
 from owm_compute.merge.method import Apply, Chunk, Operands, merge_method
 from owm_compute.merge.methods.consensus import agree, on_base
-from owm_compute.merge.methods.sparsify import by_magnitude
+from owm_compute.merge.methods.sparsify import by_magnitude, require_survivors
 from owm_compute.merge.methods.task_arithmetic import Density, Lambda, Weight, merge_deltas
 
 _PAPER = "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708"
 
 
-@merge_method("ties", reference=_PAPER, base="required", deltas=True)
+@merge_method("ties", reference=_PAPER, base="required", deltas=True, check=require_survivors)
 def ties(
     operands: Operands,
     *,
@@ -37,7 +37,7 @@ def ties(
     )
 
 
-@merge_method("ties_paper", reference=_PAPER, base="required", deltas=True)
+@merge_method("ties_paper", reference=_PAPER, base="required", deltas=True, check=require_survivors)
 def ties_paper(operands: Operands, *, weight: Weight, density: Density, lambda_: Lambda = 1.0) -> Apply:
     """The weighted mean of the largest of each delta, where its sign is that of the unweighted sum; as published."""
     sparsifier = by_magnitude(operands, density)
