@@ -1,5 +1,6 @@
 // Compiles a recipe into a merge program, from the headers of its models alone; what keeps it from running is told with the fix.
 import { Builder, type Model } from "./builder";
+import { compileExperts } from "./compile-experts";
 import { compileMerge, type Merged } from "./compile-merge";
 import { compileConvert, compileExtract } from "./compile-steps";
 import { changedKeys } from "./config";
@@ -67,13 +68,7 @@ function compileDocument(document: Document, find: Find, builder: Builder): Resu
     case "convert":
       return { compiled: compileConvert(document, find, builder), stage: null };
     case "experts":
-      builder.problems.add({
-        code: "experts_unsupported",
-        field: "experts",
-        message: "mixtures of experts are not assembled yet",
-        fix: "merge the models instead",
-      });
-      return { compiled: { ...NOTHING, problems: builder.problems.list() }, stage: null };
+      return { compiled: compileExperts(document, find, builder), stage: null };
   }
 }
 
