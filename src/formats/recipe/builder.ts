@@ -48,8 +48,8 @@ class Messages<T extends { readonly code: string; readonly field: string; readon
   /** How many were left out. */
   left = 0;
 
-  add(message: T, about: string): void {
-    const key = `${message.code} ${message.field} ${about.replace(/\d+/g, "#")}`;
+  add(message: T): void {
+    const key = `${message.code} ${message.field} ${message.message.replace(/\d+/g, "#")}`;
     const group = this.#groups.get(key);
     if (group !== undefined) group.more++;
     else if (this.#groups.size < MAX_MESSAGES) this.#groups.set(key, { first: message, more: 0 });
@@ -67,7 +67,11 @@ export class Problems {
   readonly #messages = new Messages<Problem>();
 
   add(problem: Problem): void {
-    this.#messages.add(problem, problem.tensor ?? problem.message);
+    this.#messages.add(problem);
+  }
+
+  get some(): boolean {
+    return this.list().length > 0;
   }
 
   list(): Problem[] {
@@ -117,7 +121,7 @@ export class Builder {
   }
 
   note(note: Note): void {
-    this.#notes.add(note, note.message);
+    this.#notes.add(note);
   }
 
   notes(): Note[] {
@@ -242,7 +246,7 @@ export class Builder {
   layout(shardSize: number, field: string, single?: string): { specs: OutputSpec[]; files: OutputFile[] } {
     const sorted = [...this.#tensors.values()].sort((a, b) => compareNatural(a.op.name, b.op.name));
     const cut = single === undefined ? cutBySize(sorted, shardSize) : [sorted];
-    if (sorted.length === 0)
+    if (sorted.length === 0 && !this.problems.some)
       this.problems.add({
         code: "no_tensors",
         field,

@@ -38,6 +38,8 @@ export type Merged = {
 /** A model as the recipe lists it, found. */
 type Source = { readonly input: Input; readonly model: Model; readonly anatomy: Anatomy };
 
+type NamedStack = { readonly name: string; readonly stack: Stack };
+
 type Candidate = { readonly source: Source; readonly name: string };
 
 /** How one tensor of the output is asked for. */
@@ -68,6 +70,7 @@ class MergeCompiler {
   readonly #builder: Builder;
   readonly #modules: readonly (string | null)[];
   readonly #anatomies = new Map<string, Anatomy>();
+  readonly #stacks = new Map<Source, NamedStack | null>();
   #layers: LayerRun[] | null = null;
   #rows: number | null = null;
   #untied = false;
@@ -90,6 +93,8 @@ class MergeCompiler {
     const listed = this.#document.modules.map((module) => ({ module, parts: this.#partsOf(module) }));
     const found = listed.flatMap(({ parts }) => parts);
     if (found.some(({ sources, inputs }) => sources.length < inputs.length)) return null;
+    // In the order of the recipe, whatever the order of tensors: appended tokens follow it.
+    for (const { sources } of found) for (const { model } of sources) this.#builder.source(model);
     const { base } = this.#document;
     const first = found[0]?.sources[0]?.model;
     const donor = base === null ? first : this.#find(base, "base_model");
@@ -211,8 +216,8 @@ class MergeCompiler {
   /** Layers of the slices one after another; what comes before them from the first slice, what comes after from the last. */
   #slices(module: Module, slices: readonly Slice[], sources: readonly (readonly Source[])[]): void {
     const donor = sources[0]?.[0];
-    const donorStack = donor && this.#stackOf(donor);
-    if (donor === undefined || donorStack === undefined) return;
+    const donorStack = donor === undefined ? null : this.#stackOf(donor);
+    if (donor === undefined || donorStack === null) return;
     let offset = 0;
     const runs: LayerRun[] = [];
     for (const [i, slice] of slices.entries()) {
@@ -255,8 +260,16 @@ class MergeCompiler {
     if (module.name === null || layerCount(donor.model.config)?.value === donorStack.stack.count) this.#layers = runs;
   }
 
-  /** The layers that a source's range counts, checked to hold the range. */
-  #stackOf({ input, model, anatomy }: Source): { readonly name: string; readonly stack: Stack } | undefined {
+  /** The layers that a source's range counts; looked for once, so that what is wrong is told once. */
+  #stackOf(source: Source): NamedStack | null {
+    const known = this.#stacks.get(source);
+    if (known !== undefined) return known;
+    const stack = this.#findStack(source);
+    this.#stacks.set(source, stack);
+    return stack;
+  }
+
+  #findStack({ input, model, anatomy }: Source): NamedStack | null {
     const name = mainStack(anatomy, model.config);
     const stack = name === null ? undefined : anatomy.stacks.get(name);
     if (name === null || stack === undefined) {
@@ -267,7 +280,7 @@ class MergeCompiler {
         message: `${model.label} has ${stacks === "" ? "no layers" : `more than one stack of layers: ${stacks}`}`,
         fix: stacks === "" ? "list it under `models`" : "give each its slices in `modules`",
       });
-      return undefined;
+      return null;
     }
     if (input.range !== null && input.range[1] > stack.count)
       this.#builder.problems.add({
@@ -476,7 +489,7 @@ function tiedTensor(model: Model, name: string): { name: string; fact: TensorFac
   return null;
 }
 
-function suffixesAt(source: Source, stack: { readonly stack: Stack } | undefined, k: number): string[] {
+function suffixesAt(source: Source, stack: NamedStack | null, k: number): string[] {
   const names = stack?.stack.layers.get((source.input.range?.[0] ?? 0) + k) ?? [];
   return names.map((name) => positionOf(name)?.suffix ?? "");
 }
