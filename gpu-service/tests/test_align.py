@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,42 +23,9 @@ from owm_compute.models.load import Model
 from owm_compute.tensors.operand import Operand, Source
 from owm_compute.train.initialization import initialize
 from tests.digits import cnn, mlp
+from tests.memory import Held, Memory
 
 Tensors = Mapping[str, torch.Tensor]
-NAMES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64", torch.bool: "BOOL"}
-
-
-class Held:
-    """An operand over a tensor in memory that counts the elements read."""
-
-    def __init__(self, label: str, tensor: torch.Tensor) -> None:
-        self.label = self.identity = label
-        self.dtype = self.stored = NAMES[tensor.dtype]
-        self.shape = tuple(tensor.shape)
-        self.elements = 0
-        self._flat = tensor.contiguous().view(-1)
-
-    def read(self, start: int, out: torch.Tensor) -> None:
-        assert 0 <= start <= start + out.numel() <= self._flat.numel()
-        self.elements += out.numel()
-        out.copy_(self._flat[start : start + out.numel()])
-
-
-class Memory(Source):
-    """A model in memory."""
-
-    def __init__(self, tensors: Tensors, label: str = "model") -> None:
-        self.label = label
-        self._operands = {name: Held(name, tensor) for name, tensor in tensors.items()}
-
-    def __getitem__(self, name: str) -> Operand:
-        return self._operands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._operands)
-
-    def __len__(self) -> int:
-        return len(self._operands)
 
 
 def whole(operand: Operand, dtype: torch.dtype = torch.float32, cut: int = 1 << 20) -> torch.Tensor:

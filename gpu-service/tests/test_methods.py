@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,44 +20,12 @@ from owm_compute.merge.engine import run_program
 from owm_compute.merge.method import REGISTRY
 from owm_compute.merge.program import Program
 from owm_compute.merge.statistics import StatisticStore
-from owm_compute.tensors.operand import Operand, Source
+from tests.memory import Memory
 
 VECTORS = Path(__file__).resolve().parents[2] / "test/vectors"
 CASES = json.loads((VECTORS / "merge-methods.json").read_text())["cases"]
-NAMES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16"}
 METHODS = sorted({case["method"] for case in CASES})
 PARAMETERS = {name: {parameter.name for parameter in REGISTRY[name].parameters} for name in METHODS}
-
-
-class Held:
-    """A tensor in memory as an operand."""
-
-    def __init__(self, label: str, tensor: torch.Tensor) -> None:
-        self.label = label
-        self.identity = hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
-        self.dtype = self.stored = NAMES[tensor.dtype]
-        self.shape = tuple(tensor.shape)
-        self._flat = tensor.reshape(-1)
-
-    def read(self, start: int, out: torch.Tensor) -> None:
-        out.copy_(self._flat[start : start + len(out)])
-
-
-class Memory(Source):
-    """A model in memory."""
-
-    def __init__(self, label: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        self.label = label
-        self._operands = {name: Held(f"{label}.{name}", tensor) for name, tensor in tensors.items()}
-
-    def __getitem__(self, name: str) -> Operand:
-        return self._operands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._operands)
-
-    def __len__(self) -> int:
-        return len(self._operands)
 
 
 @dataclass(frozen=True)
@@ -113,7 +80,7 @@ class Merger:
         )
         for path in self.directory.iterdir():
             path.unlink()
-        run_program(program, [Memory(f"{i}", held) for i, held in enumerate(tensors)], self.directory, **options)
+        run_program(program, [Memory(held, f"{i}") for i, held in enumerate(tensors)], self.directory, **options)
         lines = (self.directory / "merge-record.jsonl").read_text().splitlines()
         self.statistics = json.loads(lines[-1])["statistics"]
         return safetensors.torch.load_file(self.directory / "model.safetensors")

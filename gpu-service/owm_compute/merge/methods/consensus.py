@@ -46,12 +46,19 @@ def _combine_wide(active: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
 
 
 def agree(
-    chunk: Chunk, weights: Sequence[float], scales: Sequence[float], *, normalize: bool, weighted: bool = True
+    chunk: Chunk,
+    weights: Sequence[float],
+    scales: Sequence[float],
+    *,
+    normalize: bool,
+    weighted: bool = True,
+    least_divisor: float = 0.0,
 ) -> torch.Tensor:
     """Σ w·s·δ over the deltas whose sign is the majority's, divided by the Σ w of those if `normalize`.
 
-    The majority is + where Σ w·s·δ ≥ 0, or where Σ s·δ ≥ 0 unless `weighted`. A zero agrees with nobody; a divisor of
-    0 counts as 1. Overwrites the models. Tallies `sign_conflicts`: positions where somebody is outvoted.
+    The majority is + where Σ w·s·δ ≥ 0, or where Σ s·δ ≥ 0 unless `weighted`. A zero agrees with nobody. A divisor
+    below a positive `least_divisor` is raised to it, without one a divisor of 0 counts as 1. Overwrites the models.
+    Tallies `sign_conflicts`: positions where somebody is outvoted.
     """
     active = [i for i, weight in enumerate(weights) if weight != 0]
     if not active:
@@ -89,8 +96,9 @@ def agree(
     chunk.tally["sign_conflicts"] = count_nonzero(least.clamp_max_(0), chunk)
     merged.view(kind).bitwise_xor_(sign)
     if normalize:
-        divisor.add_(torch.eq(divisor, 0, out=votes))
-        merged.div_(divisor)
+        merged.div_(
+            divisor.clamp_min_(least_divisor) if least_divisor else divisor.add_(torch.eq(divisor, 0, out=votes))
+        )
     return merged
 
 

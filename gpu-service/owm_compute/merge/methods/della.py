@@ -11,7 +11,7 @@ import torch
 
 from owm_compute.errors import ComputeError
 from owm_compute.merge.method import Apply, Bounds, Chunk, Each, Operands, merge_method
-from owm_compute.merge.methods.sparsify import Sparsifier, keep
+from owm_compute.merge.methods.sparsify import Sparsifier, keep_where
 from owm_compute.merge.methods.task_arithmetic import Density, Lambda, Weight, merge_deltas
 from owm_compute.merge.random import Mask, random_words, stream_key
 
@@ -101,7 +101,7 @@ def by_rank(operands: Operands, density: Sequence[float], epsilon: Sequence[floa
 
     def drop(chunk: Chunk) -> None:
         for i, mask in masks.items():
-            keep(chunk.models[i], mask.part(chunk.start, chunk.length))
+            keep_where(chunk.models[i], mask.part(chunk.start, chunk.length))
 
     return Sparsifier(f"ranks {list(density)} ± {list(epsilon)} {operands.seed} {operands.name}", drop)
 

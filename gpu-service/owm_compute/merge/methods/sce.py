@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Annotated
 
 import numpy as np
 import torch
 
 from owm_compute.merge.method import Apply, Bounds, Chunk, Operands, merge_method
-from owm_compute.merge.methods.consensus import count_nonzero, on_base
+from owm_compute.merge.methods.consensus import agree, count_nonzero, on_base
 from owm_compute.merge.methods.selection import Boundary, keep_largest, largest
-from owm_compute.merge.methods.sparsify import keep
+from owm_compute.merge.methods.sparsify import Sparsifier, keep_where
 from owm_compute.merge.reduce import Gram
 
-_LEAST_DIVISOR = 1e-6
+# Total energies below this give equal weights; smaller divisors are raised to it.
+_LEAST = 1e-6
 
 
 @merge_method("sce", reference="Wan et al. 2024, FuseChat, arXiv:2408.07990", base="required", deltas=True)
@@ -28,68 +29,56 @@ def sce(
     With select_topk below 1, int(select_topk·v) of the v positions whose variance over the models isn't 0 are merged.
     A model's weight is its mean squared delta over them.
     """
-    select = _Selection(operands, select_topk)
+    sparsifier = _by_variance(operands, select_topk)
 
     def energies() -> list[float]:
         sums = [Gram(1) for _ in range(operands.models)]
         for chunk in operands.sweep():
-            select(chunk)
+            sparsifier.drop(chunk)
             for one, delta in zip(sums, chunk.models, strict=True):
                 one.add(chunk.start, [delta])
         return [one.matrix()[0][0] for one in sums]
 
-    found = operands.statistic(f"energies at {select_topk!r} of the variance", energies)
-    means = [energy / max(operands.count, 1) for energy in found]
-    total = sum(means)
-    shares = [mean / total if total >= _LEAST_DIVISOR else 1 / len(means) for mean in means]
+    means = [
+        energy / max(operands.count, 1) for energy in operands.statistic(f"energies of {sparsifier.key}", energies)
+    ]
+    total = math.fsum(means)
+    shares = [mean / total if total >= _LEAST else 1 / len(means) for mean in means]
+    scales = [1.0] * operands.models
 
     def apply(chunk: Chunk) -> torch.Tensor:
-        select(chunk)
-        return on_base(chunk, _elected(chunk, shares), 1.0)
+        sparsifier(chunk)
+        merged = agree(chunk, shares, scales, normalize=True, weighted=False, least_divisor=_LEAST)
+        return on_base(chunk, merged, 1.0)
 
     return apply
 
 
-def _elected(chunk: Chunk, shares: Sequence[float]) -> torch.Tensor:
-    """Σ c·δ / Σ c over the deltas of the majority's sign, with shares c."""
-    sign, divisor, merged = chunk.scratch(0).zero_(), chunk.scratch(1).zero_(), chunk.scratch(2).zero_()
-    for delta in chunk.models:
-        sign.add_(delta)
-    sign.ge_(0).mul_(2).sub_(1)
-    for delta, share in zip(chunk.models, shares, strict=True):
-        term = delta.mul_(sign).clamp_min_(0)
-        merged.add_(torch.mul(term, share, out=chunk.scratch(3)))
-        divisor.add_(term.gt_(0).mul_(share))
-    return merged.mul_(sign).div_(divisor.clamp_min_(_LEAST_DIVISOR))
-
-
-class _Selection:
-    """Zeroes the positions of a chunk that aren't selected, in place."""
-
-    def __init__(self, operands: Operands, fraction: float) -> None:
-        self._boundary: Boundary | None = None
-        self._all = fraction >= 1
-        if self._all or not operands.count:
-            return
+def _by_variance(operands: Operands, fraction: float) -> Sparsifier:
+    """Keeps the positions of largest variance over the models."""
+    boundary: Boundary | None = None
+    if fraction < 1:
 
         def varying() -> list[float]:
             return [sum(count_nonzero(_variance(chunk), chunk) for chunk in operands.sweep())]
 
         rank = int(operands.statistic("positions of variance", varying)[0] * fraction)
         if rank:
-            [self._boundary] = largest(operands, "variance", lambda chunk: [_variance(chunk)], [rank])
+            [boundary] = largest(operands, "variance", lambda chunk: [_variance(chunk)], [rank])
 
-    def __call__(self, chunk: Chunk) -> None:
-        if self._all:
+    def drop(chunk: Chunk) -> None:
+        if fraction >= 1:
             return
         variance = _variance(chunk)
-        if self._boundary is None:
+        if boundary is None:
             variance.zero_()
         else:
-            keep_largest(variance, chunk.start, self._boundary, variance)
+            keep_largest(variance, chunk.start, boundary, variance)
         mask = np.not_equal(variance.numpy(), 0)
         for delta in chunk.models:
-            keep(delta, mask)
+            keep_where(delta, mask)
+
+    return Sparsifier(f"{fraction!r} of the variance", drop)
 
 
 def _variance(chunk: Chunk) -> torch.Tensor:

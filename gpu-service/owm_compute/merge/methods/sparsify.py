@@ -54,15 +54,15 @@ def by_magnitude(operands: Operands, density: Sequence[float], gamma: Sequence[f
     """
     n = operands.count
     sparse = [i for i, value in enumerate(density) if value < 1 and n > 0]
-    keep = [int(density[i] * n) for i in sparse]
-    top = [min(int(gamma[i] * n), n - k) if gamma else 0 for i, k in zip(sparse, keep, strict=True)]
+    sizes = [int(density[i] * n) for i in sparse]
+    top = [min(int(gamma[i] * n), n - k) if gamma else 0 for i, k in zip(sparse, sizes, strict=True)]
     outliers = [place for place, t in enumerate(top) if t > 0]
 
     def view(chunk: Chunk) -> list[torch.Tensor]:
         kept = [chunk.models[i] for i in sparse]
         return [*kept, *(kept[place] for place in outliers)]
 
-    ranks = [*(k + t for k, t in zip(keep, top, strict=True)), *(top[place] for place in outliers)]
+    ranks = [*(k + t for k, t in zip(sizes, top, strict=True)), *(top[place] for place in outliers)]
     found = largest(operands, f"models {sparse}, then {outliers} of them", view, ranks) if ranks else []
 
     def drop(chunk: Chunk) -> None:
@@ -85,12 +85,12 @@ def at_random(operands: Operands, density: Sequence[float]) -> Sparsifier:
 
     def drop(chunk: Chunk) -> None:
         for i, key, probability in streams:
-            keep(chunk.models[i], keep_mask(key, chunk.start, chunk.length, probability))
+            keep_where(chunk.models[i], keep_mask(key, chunk.start, chunk.length, probability))
 
     return Sparsifier(f"random {list(density)} {operands.seed} {operands.name}", drop)
 
 
-def keep(values: torch.Tensor, mask: Mask) -> None:
+def keep_where(values: torch.Tensor, mask: Mask) -> None:
     """Zeroes what the mask doesn't hold, in place."""
     array = values.numpy()
     np.multiply(array, mask, out=array)
