@@ -14,6 +14,12 @@ class Progress(Protocol):
     def metric(self, name: str, step: int, value: float) -> None:
         """Reports one finite value of a series."""
 
+    def written(self, path: str, size: int) -> None:
+        """Reports that the first `size` bytes of an output file are final."""
+
+    def finished(self, path: str, sha256: str, size: int) -> None:
+        """Reports an output file that is whole."""
+
 
 class Silent:
     """Progress for library use: nobody listens, nobody stops."""
@@ -22,4 +28,10 @@ class Silent:
         """Ignored."""
 
     def metric(self, name: str, step: int, value: float) -> None:
+        """Ignored."""
+
+    def written(self, path: str, size: int) -> None:
+        """Ignored."""
+
+    def finished(self, path: str, sha256: str, size: int) -> None:
         """Ignored."""

@@ -102,11 +102,12 @@ class InputFile(Strict):
 
 
 class HubUrls(Strict):
-    """Where the edge takes uploads, events and the result of this job."""
+    """Where the edge takes uploads, events and the result of this job; null where it takes no uploads by chunks."""
 
     uploads_url: Url
     events_url: Url
     result_url: Url
+    xet_token_url: Url | None = None
 
 
 class Limits(Strict):
@@ -242,6 +243,8 @@ def _check_origins(job: Submission) -> None:
     # The job token goes to these URLs, so all of them must be the edge that sent it.
     home = _origin(job.hub.result_url, "hub.result_url")
     places = [("hub.uploads_url", job.hub.uploads_url), ("hub.events_url", job.hub.events_url)]
+    if job.hub.xet_token_url is not None:
+        places.append(("hub.xet_token_url", job.hub.xet_token_url))
     places += [(f"inputs.{index}.url", item.url) for index, item in enumerate(job.inputs)]
     for field, url in places:
         if _origin(url, field) != home:

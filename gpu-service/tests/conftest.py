@@ -13,6 +13,7 @@ import torch
 
 from owm_compute.data.table import Table, read_table
 from owm_compute.data.task import parse_task
+from owm_compute.tensors.spool import BLOCK
 from owm_compute.tensors.torch_io import save_tensors
 from tests.digits import MLP, csv_rows, mlp, task_json
 from tests.edge import Edge
@@ -106,6 +107,22 @@ class Jobs:
         full = {"method": "linear", "models": models, **spec}
         return self.submission("merge", full, dict(zip(names, parents, strict=True)))
 
+    def program(self, parents: list[bytes], shards: dict[str, list[str]], **spec: Any) -> dict[str, Any]:
+        """The mean of models, by a program; `shards`: tensors of each output file."""
+        names = [f"models/{i}/model.safetensors" for i in range(len(parents))]
+        program = {
+            "schema": "owm.merge-program/1",
+            "sources": [{"label": name, "weights": [name]} for name in names],
+            "settings": [{"each": {"weight": [1.0] * len(parents)}}],
+            "operations": [{"method": "linear", "models": list(range(len(parents)))}],
+            "files": [
+                {"path": path, "tensors": [{"name": name, "operation": 0} for name in tensors]}
+                for path, tensors in shards.items()
+            ],
+        }
+        files = {"program.json": json.dumps(program).encode(), **dict(zip(names, parents, strict=True))}
+        return self.submission("merge", {"program": "program.json", **spec}, files)
+
     def evaluate(self, weights: bytes, config: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
         """An evaluation on the validation split."""
         full = {
@@ -129,6 +146,16 @@ class Jobs:
 def jobs(edge: Edge) -> Jobs:
     """Submissions whose inputs and results are at `edge`."""
     return Jobs(edge)
+
+
+def wide_model(directory: Path, seed: int) -> bytes:
+    """A model file of a little more than two blocks: `first.weight` lies in the first two, `second.weight` behind."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = BLOCK // 4 // 1024
+    tensors = {f"{name}.weight": torch.randn(rows, 1024, generator=generator) for name in ("first", "second")}
+    path = directory / f"wide-{seed}-{next(_numbers)}.safetensors"
+    save_tensors(path, tensors)
+    return path.read_bytes()
 
 
 def model_bytes(directory: Path, seed: int = 0) -> bytes:

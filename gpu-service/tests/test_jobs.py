@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from owm_compute.tensors.spool import BLOCK
-from owm_compute.tensors.torch_io import save_tensors
-from tests.conftest import Jobs, model_bytes
+from tests.conftest import Jobs, model_bytes, wide_model
 from tests.digits import MLP, csv_rows
 from tests.edge import Edge
 from tests.process import ServiceProcess, eventually
@@ -26,16 +24,6 @@ def outcome(service: ServiceProcess, job: dict[str, Any]) -> dict[str, Any]:
     assert response.status_code == 202, response.text
     assert response.headers["location"] == f"/v1/jobs/{job['id']}"
     return service.wait_for(job["id"])
-
-
-def wide_model(directory: Path, seed: int) -> bytes:
-    """A model file of a little more than two blocks."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = BLOCK // 4 // 1024
-    tensors = {f"{name}.weight": torch.randn(rows, 1024, generator=generator) for name in ("first", "second")}
-    path = directory / f"wide-{seed}.safetensors"
-    save_tensors(path, tensors)
-    return path.read_bytes()
 
 
 def test_trains_evaluates_and_merges_end_to_end(service: ServiceProcess, edge: Edge, jobs: Jobs) -> None:
@@ -124,6 +112,27 @@ def test_computes_before_the_last_byte_of_its_input_has_come(
     assert not last.is_set()
     last.set()
     assert service.wait_for(job["id"])["state"] == "succeeded"
+
+
+SHARDS = {"one.safetensors": ["first.weight"], "two.safetensors": ["second.weight"]}
+
+
+def test_uploads_a_finished_file_while_the_next_one_is_computed(
+    service: ServiceProcess, edge: Edge, jobs: Jobs, tmp_path: Path
+) -> None:
+    job = jobs.program([wide_model(tmp_path, seed) for seed in (1, 2)], SHARDS)
+    last = threading.Event()
+    edge.held = {(item["sha256"], 2 * BLOCK): last for item in job["inputs"]}
+    service.submit(job)
+    eventually(lambda: edge.blobs)
+    assert not last.is_set()
+    last.set()
+    ended = service.wait_for(job["id"])
+    assert ended["state"] == "succeeded", ended["error"]
+    files = {file["path"]: file["sha256"] for file in ended["result"]["files"]}
+    assert next(iter(edge.blobs)) == files["one.safetensors"]
+    assert set(edge.blobs) == set(files.values())
+    assert ended["result"]["record"]["bytes_uploaded"] == sum(len(blob) for blob in edge.blobs.values())
 
 
 @pytest.mark.parametrize("block", [0, 1])

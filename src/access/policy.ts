@@ -43,7 +43,11 @@ export type Request =
   | { readonly action: "repo.write" | "repo.manage" | "repo.delete"; readonly repo: RepoFacts }
   | { readonly action: "access.ask" | "access.manage"; readonly repo: RepoFacts }
   | { readonly action: "pull.push"; readonly repo: RepoFacts; readonly authorId: string }
-  | { readonly action: "xet.read" | "xet.write"; readonly repo: RepoFacts & Gate & { readonly id: string } }
+  /** `find` asks what is stored already, as whoever uploads does. */
+  | {
+      readonly action: "xet.read" | "xet.find" | "xet.write";
+      readonly repo: RepoFacts & Gate & { readonly id: string };
+    }
   | { readonly action: "pull.merge"; readonly repo: RepoFacts }
   /** `write` opens discussions and comments in them. */
   | { readonly action: "discussion.write"; readonly repo: RepoFacts }
@@ -124,12 +128,17 @@ function decideForJob(id: JobId, request: Request): Decision {
  * what it needs: only a commit makes the bytes part of the repository.
  */
 function decideForXet({ grant, holder }: Extract<Actor, { kind: "xet" }>, request: Request): Decision {
-  if (request.action !== "xet.read" && request.action !== "xet.write")
+  if (request.action !== "xet.read" && request.action !== "xet.find" && request.action !== "xet.write")
     return deny("a Xet token opens only the stored bytes of its repository");
   const { repo } = request;
   if (repo.id !== grant.repoId) return deny("the token belongs to another repository");
   if (holder === null) return deny("whose token it is has not been asked");
-  if (request.action === "xet.read") return decide(holder, { action: "repo.use", repo, purpose: "download" });
+  // A job reads its inputs with its own token, and publishes only while who started it may write.
+  if (grant.jobId !== null)
+    return request.action === "xet.read"
+      ? deny("a job's Xet token only uploads")
+      : decide(holder, { action: "repo.write", repo });
+  if (request.action !== "xet.write") return decide(holder, { action: "repo.use", repo, purpose: "download" });
   return grant.write
     ? decide(holder, { action: "pull.create", repo })
     : deny("the token reads only: ask for a write token");
@@ -172,6 +181,7 @@ function decideForUser(actor: Extract<Actor, { kind: "user" }>, request: Request
         ? ALLOW
         : deny("only the author of a pull request and writers of the repository add to it");
     case "xet.read":
+    case "xet.find":
     case "xet.write":
       return deny("only a Xet token opens stored bytes by their hashes");
     case "repo.manage":
@@ -232,6 +242,7 @@ const NEEDED_SCOPE: Record<Action, Scope> = {
   "discussion.edit": "write",
   "discussion.steer": "write",
   "xet.read": "read",
+  "xet.find": "read",
   "xet.write": "write",
   "repo.create": "write",
   "collection.read": "read",

@@ -13,6 +13,7 @@ import { Report } from "./contract";
 import { loadInputs } from "./inputs";
 import { jobEventStatement, sourceEventsStatement } from "./job-events";
 import { endJob, hasEnded, type Job, type JobError, loadJob } from "./jobs";
+import { Unverified } from "./outputs";
 import { Plan, submissionOf } from "./plan";
 import { publish } from "./publish";
 import { startStatements, takeReport } from "./reports";
@@ -165,7 +166,7 @@ async function pause(platform: Platform, job: Job, atLeastMs = 0): Promise<Next>
     .update(jobs)
     .set({ dueAt: now + ms })
     // A report that came in meanwhile made the job due at once.
-    .where(and(eq(jobs.id, job.id), isNull(jobs.reported)));
+    .where(and(eq(jobs.id, job.id), job.reported === null ? isNull(jobs.reported) : undefined));
   return { kind: "wait", ms };
 }
 
@@ -174,6 +175,7 @@ async function finish(platform: Platform, job: Job, report: Report): Promise<Nex
     try {
       await publish(platform, job, report.result);
     } catch (error) {
+      if (error instanceof Unverified) return pause(platform, job);
       // What the request or the result is to blame for ends the job; what failed here is tried again.
       if (!(error instanceof HubError) || error.status >= 500) throw error;
       if (error.code === "job_ended") return AGAIN;

@@ -5,9 +5,19 @@ import { asJson, queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { lfsEntry, storeFiles } from "../hub/commits";
 import type { NewFile } from "../hub/tree-edit";
-import { parseSha256 } from "../ids";
+import { parseSha256, type Sha256 } from "../ids";
 import type { Platform } from "../platform/platform";
-import { readContent, SegmentsColumn, STORED, type StoredContent, segmented } from "../store/contents";
+import {
+  HeldColumn,
+  type HeldContent,
+  type Holding,
+  heldContent,
+  readContent,
+  SegmentsColumn,
+  STORED,
+  type StoredContent,
+  segmented,
+} from "../store/contents";
 import { readAll } from "../streams/chunks";
 import type { OutputFile } from "./contract";
 import type { Job } from "./jobs";
@@ -19,15 +29,22 @@ const TEXT = /\.(json|jsonl|txt|jinja)$/;
 /** A file of the revision that a job publishes. */
 export type OutputEntry = { readonly path: string; readonly file: NewFile };
 /** A file that the job holds. */
-export type HeldFile = { readonly path: string; readonly content: StoredContent };
+export type HeldFile = { readonly path: string; readonly content: StoredContent; readonly holding: Holding };
+
+/** The hub still computes the SHA-256 of a file that came by chunks. */
+export class Unverified extends Error {}
 
 const UploadedRow = z.object({
   sha256: z.string().transform((text) => parseSha256(text, "sha256")),
   size: z.number(),
   segments: SegmentsColumn,
 });
+const ChunkedRow = z.object({
+  sha256: z.string().transform((text) => parseSha256(text, "sha256")),
+  content: HeldColumn.nullable(),
+});
 
-/** The contents of exactly these paths, in their order. @throws output_invalid */
+/** The contents of exactly these paths, in their order. @throws output_invalid | Unverified */
 export async function verifiedOutputs(
   platform: Platform,
   job: Job,
@@ -46,22 +63,40 @@ export async function verifiedOutputs(
   );
 }
 
-/** Files among those that the job holds. @throws output_invalid */
-export async function heldFiles(platform: Platform, job: Job, files: readonly OutputFile[]): Promise<HeldFile[]> {
+/** What the job uploaded whole, by digest. */
+async function uploadedFor(platform: Platform, job: Job, digests: string): Promise<Map<Sha256, HeldContent>> {
   const rows = await queryRows(
     platform.db,
     UploadedRow,
     sql`select k.sha256, k.size, k.segments from job_contents j join contents k on k.sha256 = j.sha256
-      where j.job_id = ${job.id} and j.sha256 in (select value from json_each(${asJson(files.map((file) => file.sha256))}))`,
+      where j.job_id = ${job.id} and j.sha256 in (select value from json_each(${digests}))`,
   );
-  const uploaded = new Map(rows.map((row) => [row.sha256, segmented(row)]));
+  return new Map(rows.map((row) => [row.sha256, { ...segmented(row), holding: STORED }]));
+}
+
+/** What came by chunks: the output's repository holds it, by what the job says of it until the hub knows better. */
+async function chunkedFor(platform: Platform, job: Job, digests: string): Promise<Map<Sha256, HeldContent>> {
+  const rows = await queryRows(
+    platform.db,
+    ChunkedRow,
+    sql`select value as sha256, ${heldContent(sql`${job.outputRepoId}`, sql`value`)} as content from json_each(${digests})`,
+  );
+  return new Map(rows.flatMap(({ sha256, content }) => (content === null ? [] : [[sha256, content]])));
+}
+
+/** Files among those that the job holds. @throws output_invalid | Unverified */
+export async function heldFiles(platform: Platform, job: Job, files: readonly OutputFile[]): Promise<HeldFile[]> {
+  const uploaded = await uploadedFor(platform, job, asJson(files.map((file) => file.sha256)));
+  const others = files.filter((file) => !uploaded.has(file.sha256)).map((file) => file.sha256);
+  const chunked = others.length === 0 ? uploaded : await chunkedFor(platform, job, asJson(others));
   return files.map(({ path, sha256, size }) => {
-    const content = uploaded.get(sha256);
-    if (content === undefined || content.size !== size)
+    const held = uploaded.get(sha256) ?? chunked.get(sha256);
+    if (held === undefined || held.size !== size || held.holding.state === "mismatched")
       throw new HubError("output_invalid", {
         problem: `${path} was reported as SHA-256 ${sha256} of ${size} bytes, and no such bytes were uploaded for this job`,
       });
-    return { path, content };
+    if (held.holding.state === "claimed") throw new Unverified();
+    return { path, content: { sha256, size, source: held.source }, holding: held.holding };
   });
 }
 
@@ -76,7 +111,7 @@ export async function entriesOf(
   const isText = ({ path, content }: HeldFile): boolean => TEXT.test(path) && content.size <= MAX_TEXT_BYTES;
   const large = files
     .filter((file) => !isText(file))
-    .map(({ path, content: { sha256, size } }) => ({ path, file: lfsEntry(sha256, size, STORED) }));
+    .map(({ path, content: { sha256, size }, holding }) => ({ path, file: lfsEntry(sha256, size, holding) }));
   const encoder = new TextEncoder();
   const regular = texts.map(({ path, text }) => ({ path, bytes: encoder.encode(text) }));
   for (const { path, content } of files.filter(isText))

@@ -183,7 +183,13 @@ export function submissionOf(job: Addressed, publicUrl: string, token: string): 
       sha256: digest,
       size,
     })),
-    hub: { uploads_url: `${base}/uploads`, events_url: `${base}/progress`, result_url: `${base}/result` },
+    hub: {
+      uploads_url: `${base}/uploads`,
+      events_url: `${base}/progress`,
+      result_url: `${base}/result`,
+      // The others write to no repository, so they have no store to upload to by chunks.
+      xet_token_url: job.plan.kind === "merge" || job.plan.kind === "train" ? `${base}/xet-write-token` : null,
+    },
     token,
     limits: { timeout_s: job.timeoutS, memory_bytes: MEMORY_BYTES },
   });

@@ -3,10 +3,12 @@ import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, type Caller } from "../access/caller";
 import { decide, type Holder } from "../access/policy";
+import { standingActor } from "../access/standing";
 import { IdentityColumn, identityWhere } from "../access/tokens";
 import { queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { parseSha256, type Sha256, type XetHash } from "../ids";
+import type { Platform } from "../platform/platform";
 import type { Scopes } from "../store/scopes";
 import type { Claims } from "../store/xet/shards";
 import { RepoRow, type Repository, repoOf, selectRepo, targetOf } from "./repositories";
@@ -37,10 +39,16 @@ const FileColumn = z
       .object({ id: z.number(), size: z.number(), sha256: z.string().transform((hex) => parseSha256(hex, "sha256")) })
       .parse(JSON.parse(text)),
   );
-const AccessRow = RepoRow.extend({ holder: IdentityColumn.nullable(), file: FileColumn.nullable() });
+const AccessRow = RepoRow.extend({
+  holder: IdentityColumn.nullable(),
+  /** Account that started the job which the token is for, while it runs. */
+  starter: z.string().nullable(),
+  file: FileColumn.nullable(),
+});
+const ANONYMOUS: Holder = { kind: "anonymous" };
 
 /** The repository and the holder's rights in it. One query. @throws xet_token_required | repo_not_found | forbidden */
-export async function openXet(caller: Caller, action: "xet.read" | "xet.write"): Promise<XetAccess> {
+export async function openXet(caller: Caller, action: "xet.find" | "xet.write"): Promise<XetAccess> {
   return (await open(caller, action, sql`null`)).access;
 }
 
@@ -60,26 +68,34 @@ export async function openXetFile(caller: Caller, hash: XetHash): Promise<XetAcc
   return { ...access, file: { ...file, hash } };
 }
 
+/** @throws xet_token_required when the job has ended or the account is gone */
+async function starterOf(platform: Platform, accountId: string | null): Promise<Holder> {
+  const actor = accountId === null ? null : await standingActor(platform, accountId);
+  if (actor === null) throw new HubError("xet_token_required");
+  return actor;
+}
+
 async function open(
   caller: Caller,
-  action: "xet.read" | "xet.write",
+  action: "xet.read" | "xet.find" | "xet.write",
   file: SQL,
 ): Promise<{ access: XetAccess; file: z.output<typeof FileColumn> | null }> {
   const { platform, actor } = caller;
   if (actor.kind !== "xet") throw new HubError("xet_token_required");
-  const { repoId, tokenId } = actor.grant;
+  const { repoId, tokenId, jobId } = actor.grant;
   const identity = tokenId === null ? sql`null` : identityWhere(sql`t.id = ${tokenId}`, platform.now());
-  const asker = sql`(select account_id from tokens where id = ${tokenId})`;
+  const starter = sql`(select actor_id from jobs where id = ${jobId} and output_repo_id = ${repoId} and state in ('queued', 'running'))`;
+  const asker = jobId === null ? sql`(select account_id from tokens where id = ${tokenId})` : starter;
   const [row] = await queryRows(
     platform.db,
     AccessRow,
-    sql`select ${selectRepo(asker)}, ${identity} as holder, ${file} as file
+    sql`select ${selectRepo(asker)}, ${identity} as holder, ${starter} as starter, ${file} as file
       from repos r join accounts o on o.id = r.owner_id where r.id = ${repoId}`,
   );
   // The hub's token behind it was revoked: the holder has to sign in again.
   if (row !== undefined && tokenId !== null && row.holder === null) throw new HubError("xet_token_required");
   if (row === undefined) throw new HubError("repo_not_found");
-  const holder: Holder = row.holder?.actor ?? { kind: "anonymous" };
+  const holder = jobId === null ? (row.holder?.actor ?? ANONYMOUS) : await starterOf(platform, row.starter);
   const repo = repoOf(row);
   const known: Caller = { platform, actor: { ...actor, holder } };
   authorize(known, { action, repo }, targetOf(repo));

@@ -191,7 +191,12 @@ const Submission = z.object({
   kind: z.string(),
   spec: z.record(z.string(), z.unknown()),
   inputs: z.array(z.object({ name: z.string(), url: z.string(), sha256: z.string(), size: z.number() })),
-  hub: z.object({ uploads_url: z.string(), events_url: z.string(), result_url: z.string() }),
+  hub: z.object({
+    uploads_url: z.string(),
+    events_url: z.string(),
+    result_url: z.string(),
+    xet_token_url: z.string().nullable(),
+  }),
   token: z.string(),
   limits: z.object({ timeout_s: z.number(), memory_bytes: z.number() }),
 });

@@ -23,6 +23,7 @@ from owm_compute.tensors.spool import Spool, use_spool
 
 # More often would cost more in messages than it tells anybody.
 _PROGRESS_EVERY_S = 0.1
+_WRITTEN_EVERY = 4 << 20
 
 
 def warm_up() -> dict[str, Any]:
@@ -40,6 +41,7 @@ class ChildProgress:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._sent_at = 0.0
+        self._told: dict[str, int] = {}
 
     def step(self, done: int, total: int, unit: str) -> None:
         """Reports at most ten times a second, but always the end; raises `JobCancelled` when asked to stop."""
@@ -55,6 +57,16 @@ class ChildProgress:
     def metric(self, name: str, step: int, value: float) -> None:
         """Reports one value."""
         self._channel.send({"type": "metric", "name": name, "step": step, "value": value})
+
+    def written(self, path: str, size: int) -> None:
+        """Reports every few megabytes; what comes behind the last report is told by `finished`."""
+        if size - self._told.get(path, 0) >= _WRITTEN_EVERY:
+            self._told[path] = size
+            self._channel.send({"type": "written", "path": path, "size": size})
+
+    def finished(self, path: str, sha256: str, size: int) -> None:
+        """Reports a whole file."""
+        self._channel.send({"type": "finished", "path": path, "sha256": sha256, "size": size})
 
 
 def run_child(parent: int, channel_fd: int, output_fd: int) -> NoReturn:

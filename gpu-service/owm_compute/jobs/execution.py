@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import stat
 import threading
 import time
 from pathlib import Path
-from typing import BinaryIO
 
 import httpx
 
@@ -17,10 +14,18 @@ from owm_compute.backends.base import Abandoned, Backend, Control
 from owm_compute.errors import ComputeError, JobCancelled, disk_full, internal_error, is_disk_full
 from owm_compute.hub.client import HubClient
 from owm_compute.hub.fetch import Fetch
-from owm_compute.hub.upload import upload
 from owm_compute.jobs.journal import Claim, Journal, cancelled_error
+from owm_compute.jobs.outputs import Outputs
 from owm_compute.jobs.reporter import Reporter
-from owm_compute.jobs.work import Message, OutputFile, ProgressMessage, ResultMessage, WorkInput, WorkRequest
+from owm_compute.jobs.work import (
+    FinishedMessage,
+    Message,
+    OutputFile,
+    ProgressMessage,
+    WorkInput,
+    WorkRequest,
+    WrittenMessage,
+)
 from owm_compute.telemetry import Telemetry
 
 _log = logging.getLogger("owm_compute.execution")
@@ -96,7 +101,10 @@ class Execution:
         inputs, work = self._directory / "inputs", self._directory / "work"
         for part in (inputs, work / "out", work / "tmp"):
             part.mkdir(parents=True, mode=0o700)
-        with Fetch(self._hub, self._control, self._job.inputs, inputs, work / "wanted", self._on_bytes) as fetch:
+        with (
+            Fetch(self._hub, self._control, self._job.inputs, inputs, work / "wanted", self._on_bytes) as fetch,
+            Outputs(self._hub, self._control, self._job.hub, work / "out", self._directory / "xet") as outputs,
+        ):
             self._require_room(fetch)
             if self._job.kind != "merge":
                 # What reads its inputs whole has nothing to begin with.
@@ -117,14 +125,20 @@ class Execution:
                 file_bytes=2 * max(self._input_bytes, self._job.planned_bytes()) + _OUTPUT_SLACK,
             )
             try:
-                outcome = self._backend.run(request, self._control, self._on_message)
+                outcome = self._backend.run(request, self._control, lambda message: self._on_message(message, outputs))
             except ComputeError as error:
                 if not error.retryable:
                     # What the child read was not checked yet: damage on the way would be the true reason.
                     fetch.finish()
                 raise
             fetch.finish()
-        return self._hand_over(outcome)
+            if not self._job.is_dry_run:
+                outputs.deliver(outcome.files)
+        self._telemetry.bytes_written.inc(outputs.bytes_sent)
+        record = (
+            {**outcome.record, "bytes_uploaded": outputs.bytes_sent} if self._job.kind == "merge" else outcome.record
+        )
+        return {"files": [file.model_dump() for file in outcome.files], "record": record, "engine": outcome.engine}
 
     @property
     def _input_bytes(self) -> int:
@@ -148,30 +162,16 @@ class Execution:
             progress = {"done": self._fetched, "total": self._input_bytes, "unit": "bytes fetched"}
             self._journal.record(self._claim, "progress", progress)
 
-    def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: Message, outputs: Outputs) -> None:
+        if isinstance(message, WrittenMessage | FinishedMessage):
+            if self._job.is_dry_run:
+                return
+            if isinstance(message, WrittenMessage):
+                outputs.written(message.path, message.size)
+            else:
+                outputs.finished(OutputFile(path=message.path, sha256=message.sha256, size=message.size))
+            return
         # The work itself says more of how far the job is than what has arrived.
         self._computing = True
         data = message.model_dump(exclude={"type"})
         self._journal.record(self._claim, "progress" if isinstance(message, ProgressMessage) else "metric", data)
-
-    def _hand_over(self, outcome: ResultMessage) -> dict[str, object]:
-        for file in [] if self._job.is_dry_run else outcome.files:
-            with _open_output(self._directory / "work" / "out" / file.path, file) as stream:
-                sent = upload(self._hub, self._job.hub.uploads_url, stream, file.sha256, file.size)
-                self._telemetry.bytes_written.inc(sent)
-        return {
-            "files": [file.model_dump() for file in outcome.files],
-            "record": outcome.record,
-            "engine": outcome.engine,
-        }
-
-
-def _open_output(path: Path, file: OutputFile) -> BinaryIO:
-    # The child chose what lies here: a link could point at the journal.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    stream = os.fdopen(descriptor, "rb")
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != file.size:
-        stream.close()
-        raise ComputeError("worker_died", f"the worker's output {file.path} is not what it announced")
-    return stream

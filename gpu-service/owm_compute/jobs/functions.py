@@ -131,7 +131,15 @@ def _run_program(name: str, request: WorkRequest, inputs: Inputs, out: Path, pro
     started = time.monotonic()
     store = StatisticStore(Path(request.directory) / "statistics.json")
     program = parse_program(inputs.path(name).read_bytes())
-    report = run_merge(program, inputs, out, threads=len(os.sched_getaffinity(0)), progress=progress, statistics=store)
+    report = run_merge(
+        program,
+        inputs,
+        out,
+        threads=len(os.sched_getaffinity(0)),
+        progress=progress,
+        statistics=store,
+        on_file=lambda file: progress.finished(file.path, file.sha256, file.size),
+    )
     store.save()
     record = {
         "program_sha256": inputs.sha256(name),

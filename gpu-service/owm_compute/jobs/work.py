@@ -8,6 +8,9 @@ from pydantic import Field, TypeAdapter
 
 from owm_compute.specs import FileName, Kind, Sha256, Strict
 
+# As many shards as a program may have, and the records beside them.
+MAX_OUTPUT_FILES = 1100
+
 
 class WorkInput(Strict):
     """An input, perhaps still arriving: its name in the spec, its path on disk, its announced digest and size."""
@@ -62,12 +65,25 @@ class MetricMessage(Strict):
     value: float
 
 
+class WrittenMessage(Strict):
+    """The first `size` bytes of an output file are final."""
+
+    type: Literal["written"]
+    path: FileName
+    size: Annotated[int, Field(ge=0)]
+
+
+class FinishedMessage(OutputFile):
+    """An output file is whole."""
+
+    type: Literal["finished"]
+
+
 class ResultMessage(Strict):
     """The work is done."""
 
     type: Literal["result"]
-    files: Annotated[list[OutputFile], Field(max_length=1100)]
-    """As many shards as a program may have, and the records beside them."""
+    files: Annotated[list[OutputFile], Field(max_length=MAX_OUTPUT_FILES)]
     record: dict[str, Any]
     engine: dict[str, str]
     bytes_read: int
@@ -91,10 +107,7 @@ class CancelledMessage(Strict):
     type: Literal["cancelled"]
 
 
-Message = ProgressMessage | MetricMessage | ResultMessage | ErrorMessage | CancelledMessage
-MESSAGE: TypeAdapter[Message] = TypeAdapter(
-    Annotated[
-        ProgressMessage | MetricMessage | ResultMessage | ErrorMessage | CancelledMessage,
-        Field(discriminator="type"),
-    ]
+Message = (
+    ProgressMessage | MetricMessage | WrittenMessage | FinishedMessage | ResultMessage | ErrorMessage | CancelledMessage
 )
+MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])

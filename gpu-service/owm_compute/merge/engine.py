@@ -162,6 +162,7 @@ class _Engine:
                     future, buffer, data = next(pieces)
                     figures.append(future.result())
                     writer.write(data)
+                    self._progress.written(path, writer.size)
                     self._buffers.put(buffer)
                     self._written += len(data)
                     self._progress.step(self._written, self._total, "bytes")

@@ -7,6 +7,7 @@ import { takeProgress, takeReport } from "../../compute/reports";
 import { HubError } from "../../errors";
 import { parseJobId, parseSha256 } from "../../ids";
 import { serveContent } from "../serve-content";
+import { connect } from "../xet/connection";
 import { body, json, newRouter, problems } from "./router";
 
 const tags = ["job work"];
@@ -62,6 +63,19 @@ const uploadRoute = createRoute({
   responses: { 200: json(UploadAnswer, "Where the bytes go"), ...problems },
 });
 
+const xetTokenRoute = createRoute({
+  method: "get",
+  path: "/jobs/{id}/xet-write-token",
+  tags,
+  summary: "A token that uploads output through the Xet protocol; it finds and stores, and reads no file",
+  description: `${description} 404 for a job that writes to no repository.`,
+  request: { params: jobParams },
+  responses: {
+    200: json(z.object({ casUrl: z.url(), exp: z.int(), accessToken: z.string() }), "Where the store is"),
+    ...problems,
+  },
+});
+
 const progressRoute = createRoute({
   method: "post",
   path: "/jobs/{id}/progress",
@@ -89,6 +103,13 @@ export const jobWork = newRouter()
     const links = await openJobUpload(c.var.caller, id, parseSha256(sha256, "sha256"), size);
     const upload = links === null ? null : { parts: links.parts, complete_url: links.completeUrl };
     return c.json({ sha256, upload }, 200);
+  })
+  .openapi(xetTokenRoute, async (c) => {
+    const { caller } = c.var;
+    const job = await findWork(caller, parseJobId(c.req.valid("param").id, "id"));
+    if (job.outputRepoId === null) throw new HubError("not_found");
+    const connection = await connect(caller, caller.platform.config.publicUrl, { id: job.outputRepoId }, true);
+    return c.json(connection, 200, { "cache-control": "private, no-store" });
   })
   .openapi(progressRoute, async (c) => {
     const { caller } = c.var;

@@ -12,11 +12,12 @@ const casUrl = (origin: string): string => `${origin}/cas`;
 export async function connect(
   { platform, actor }: Caller,
   origin: string,
-  repo: Repository,
+  repo: Pick<Repository, "id">,
   write: boolean,
 ): Promise<Connection> {
   const tokenId = actor.kind === "user" ? actor.tokenId : null;
-  const token = await issueXetToken(platform.config.secret, { repoId: repo.id, write, tokenId }, platform.now());
+  const jobId = actor.kind === "job" ? actor.id : null;
+  const token = await issueXetToken(platform.config.secret, { repoId: repo.id, write, tokenId, jobId }, platform.now());
   return { casUrl: casUrl(origin), ...token };
 }
 

@@ -26,7 +26,7 @@ const XORB_PREFIXES = new Set(["default"]);
 const CHUNK_PREFIXES = new Set(["default", "default-merkledb"]);
 
 /** With the holder known, the log names who called. */
-async function enter(c: Ctx, action: "xet.read" | "xet.write"): Promise<XetAccess> {
+async function enter(c: Ctx, action: "xet.find" | "xet.write"): Promise<XetAccess> {
   const access = await openXet(callerOf(c), action);
   c.set("caller", access.caller);
   return access;
@@ -87,7 +87,7 @@ async function headXorb(c: Ctx): Promise<Response> {
   // A xorb is fetched by the ranges that a file names, never by its hash alone.
   if (c.req.method !== "HEAD") throw new HubError("not_found");
   const hash = hashOf(c);
-  const { caller, scopes } = await enter(c, "xet.read");
+  const { caller, scopes } = await enter(c, "xet.find");
   const xorb = await findXorb(caller.platform, scopes, hash);
   if (xorb === null) throw new HubError("entry_not_found", { path: hash });
   return new Response(null, { headers: { "content-length": String(xorb.packedSize) } });
@@ -102,7 +102,7 @@ async function headFile(c: Ctx): Promise<Response> {
 async function dedup(c: Ctx): Promise<Response> {
   requirePrefix(c, CHUNK_PREFIXES);
   const hash = hashOf(c);
-  const { caller, scopes } = await enter(c, "xet.read");
+  const { caller, scopes } = await enter(c, "xet.find");
   const shard = await findDedup(caller.platform, scopes, hash);
   if (shard === null) throw new HubError("entry_not_found", { path: hash });
   return new Response(shard, {

@@ -14,7 +14,7 @@ import {
   type Scope,
   UNGATED,
 } from "../../../src/access/policy";
-import { parseJobId } from "../../../src/ids";
+import { type JobId, parseJobId } from "../../../src/ids";
 
 const OWNER = "account-owner";
 const ORG = "account-org";
@@ -32,9 +32,9 @@ const person = (id: string, scope: Scope, role?: Role, isAdmin = false): Extract
 });
 
 const REPO = "repo-1";
-const xet = (holder: Holder | null, write = true): Actor => ({
+const xet = (holder: Holder | null, write = true, jobId: JobId | null = null): Actor => ({
   kind: "xet",
-  grant: { repoId: REPO, write, tokenId: null },
+  grant: { repoId: REPO, write, tokenId: null, jobId },
   holder,
 });
 
@@ -57,6 +57,8 @@ const ACTORS = {
   "a writer's Xet token for reading": xet(person("writer", "admin", "write"), false),
   "a Xet token that was got with a read token": xet(person("writer", "read", "write")),
   "a Xet token of whom nobody asked about": xet(null),
+  "the Xet token of a writer's job": xet(person("writer", "write", "write"), true, JOB),
+  "the Xet token of a reader's job": xet(person("reader", "write", "read"), true, JOB),
 } as const satisfies Record<string, Actor>;
 type Name = keyof typeof ACTORS;
 
@@ -187,12 +189,23 @@ const TABLE: [string, Request, Name[]][] = [
   [
     "upload to a public repository by hash",
     { action: "xet.write", repo: { id: REPO, ...open } },
-    ["the hub", "a stranger's Xet token", "a reader's Xet token", "a writer's Xet token"],
+    [
+      "the hub",
+      "a stranger's Xet token",
+      "a reader's Xet token",
+      "a writer's Xet token",
+      "the Xet token of a writer's job",
+    ],
   ],
   [
     "upload to a private repository by hash",
     { action: "xet.write", repo: { id: REPO, ...closed } },
-    ["the hub", "a reader's Xet token", "a writer's Xet token"],
+    ["the hub", "a reader's Xet token", "a writer's Xet token", "the Xet token of a writer's job"],
+  ],
+  [
+    "ask what a public repository's upload need not send",
+    { action: "xet.find", repo: { id: REPO, ...open } },
+    ["the hub", ...XET, "the Xet token of a writer's job"],
   ],
   ["upload to another repository by hash", { action: "xet.write", repo: { id: "repo-2", ...open } }, ["the hub"]],
   ["create a repository in the organization", { action: "repo.create", ownerId: ORG }, WRITERS],

@@ -2,9 +2,13 @@
 import { describe, expect, test } from "vitest";
 import { driveJob } from "../../../src/compute/drive";
 import { cancelJob } from "../../../src/compute/jobs";
-import { administrator, fileLine } from "../../kit/actors";
-import { MemorySteps, problemAnswer } from "../../kit/jobs";
+import { parseSha256 } from "../../../src/ids";
+import { administrator, Client, fileLine } from "../../kit/actors";
+import { digest, MemorySteps, problemAnswer, type Submission, successOf } from "../../kit/jobs";
 import { MERGED, MergeScenario } from "../../kit/merge-scenario";
+import { Backroom, download } from "../../kit/upkeep";
+import { buildFile, encodeShard, xorbSpec } from "../../kit/xet";
+import { Connection, XetClient } from "../../kit/xet-client";
 
 const at = new MergeScenario();
 
@@ -107,4 +111,59 @@ test("a branch that moves while the job publishes is followed, not overwritten",
   expect(moved).toBe(true);
   expect(tree).toEqual(expect.arrayContaining(["notes.txt", "model.safetensors"]));
   expect(await at.commits()).toHaveLength(3);
+});
+
+describe("an output that came by chunks", () => {
+  /** The store as the job's token opens it, with the address that the submission names. */
+  async function storeOf(submission: Submission): Promise<XetClient> {
+    const answer = await new Client(submission.token).get(submission.hub.xet_token_url ?? "");
+    const { casUrl, accessToken } = Connection.parse(answer.body);
+    return new XetClient(casUrl, accessToken);
+  }
+
+  /** Says that the job made this file, without uploading anything. */
+  const report = (submission: Submission, bytes: Uint8Array): Promise<Response> =>
+    at.compute.callBack(submission, submission.hub.result_url, successOf(submission, { "model.safetensors": bytes }));
+
+  test("is published once the hub has hashed it itself, and by then the token opens nothing more", async () => {
+    const id = await at.accept();
+    const steps = new MemorySteps();
+    let store: XetClient | undefined;
+    let waits = 0;
+    steps.onWait = async () => {
+      if (waits++ > 0) {
+        expect(await at.job(id)).toMatchObject({ state: "publishing" });
+        await new Backroom().run();
+        return;
+      }
+      store = await storeOf(at.compute.last);
+      const built = buildFile(MERGED);
+      expect((await store.upload(built)).status).toBe(200);
+      expect((await store.cas("GET", `/v2/reconstructions/${built.file.hash}`)).status).toBe(403);
+      expect((await report(at.compute.last, MERGED)).status).toBe(204);
+    };
+    await driveJob(at.hub.platform, steps, id, 1);
+    expect(await at.job(id)).toMatchObject({ state: "succeeded" });
+    expect(waits).toBe(2);
+    expect(await download(at.ada, "ada/merged", "model.safetensors")).toEqual(MERGED);
+    expect((await store?.upload(buildFile(MERGED)))?.status).toBe(401);
+  });
+
+  test("is refused when its bytes are others than were reported", async () => {
+    const id = await at.accept();
+    const steps = new MemorySteps();
+    let waits = 0;
+    steps.onWait = async () => {
+      if (waits++ > 0) return void (await new Backroom().run());
+      const built = buildFile(MERGED.map((byte) => byte ^ 1));
+      const claimed = { ...built.file, sha256: parseSha256(digest(MERGED), "sha256") };
+      const shard = encodeShard({ files: [claimed], xorbs: built.xorbs.map(xorbSpec) });
+      const store = await storeOf(at.compute.last);
+      expect((await store.upload({ ...built, shard })).status).toBe(200);
+      await report(at.compute.last, MERGED);
+    };
+    await driveJob(at.hub.platform, steps, id, 1);
+    expect(await at.job(id)).toMatchObject({ state: "failed", error: { code: "output_invalid" } });
+    expect(await at.commits()).toHaveLength(1);
+  });
 });
