@@ -18,7 +18,9 @@ from owm_compute.merge.method import REGISTRY
 from owm_compute.merge.statistics import StatisticStore
 from tests.test_engine import Engine
 
-VECTORS = json.loads((Path(__file__).parents[2] / "test/vectors/merge-matrix-methods.json").read_text())
+DIRECTORY = Path(__file__).parents[2] / "test/vectors"
+VECTORS = json.loads((DIRECTORY / "merge-matrix-methods.json").read_text())
+MERGEKIT = json.loads((DIRECTORY / "merge-mergekit.json").read_text())
 SYMMETRIC = ("karcher", "model_stock", "tsvm", "iso_c", "iso_cts", "wudi", "core_iso_c")
 EXACT = ("slerp", "nuslerp", "multislerp", "karcher", "model_stock", "nearswap")
 
@@ -99,6 +101,17 @@ def test_agrees_with_the_formulas_in_float64(merge: Merger, method: str) -> None
         assert list(merged.shape) == entry.get("expected_shape", entry["shape"]), entry["name"]
         expected = torch.tensor(entry["expected"], dtype=torch.float64).view(merged.shape)
         assert (merged.double() - expected).abs().max() <= entry["tolerance"], entry["name"]
+
+
+def test_agrees_with_what_mergekit_made_of_the_same_models(merge: Merger) -> None:
+    for entry in MERGEKIT["cases"]:
+        for name, shape in MERGEKIT["shapes"].items():
+            base, *_ = tensors = [torch.tensor(model[name]).view(shape) for model in MERGEKIT["models"]]
+            models = [tensors[index] for index in entry["models"]]
+            settings = {"values": entry["values"], "each": entry["each"]}
+            merged = merge(entry["method"], models, base if entry["base"] else None, **settings)
+            expected = torch.tensor(entry["expected"][name]).view(shape)
+            assert (merged - expected).abs().max() <= 1e-6 * expected.abs().max(), (entry["method"], name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
