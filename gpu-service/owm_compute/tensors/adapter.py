@@ -228,8 +228,9 @@ def apply_adapter(base: Source, adapter: Source, config: AdapterConfig) -> Sourc
             raise _invalid(f"tensor {key!r} of the adapter belongs to no tensor of {base.label}", key)
         whole[target] = operand
     replaced = dict(whole)
+    below = Overlay(base, whole)
     for module, parts in pairs.items():
-        replaced.update(_applied(module, parts, Overlay(base, whole), config))
+        replaced.update(_applied(module, parts, below, config))
     return AdaptedSource(base, adapter, replaced)
 
 
