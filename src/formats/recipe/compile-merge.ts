@@ -16,7 +16,8 @@ import {
 } from "./architecture";
 import { type Builder, FLOATS, INTEGERS, type Model, type Operand, shapeText, tensorText } from "./builder";
 import { type LayerRun, layerCount, memberOf } from "./config";
-import type { Method } from "./methods";
+import { countOf } from "./layout";
+import { keepsNothing, type Method } from "./methods";
 import type { TensorFact } from "./models";
 import { type Input, inputsOf, type MergeDocument, type Module, type Parameters, type Slice } from "./recipe";
 import { type ModelRef, refKey } from "./references";
@@ -436,7 +437,7 @@ class MergeCompiler {
       });
       return null;
     }
-    const problem = conflictOf(method, resolved);
+    const problem = conflictOf(method, resolved, models[0]?.operand.fact.shape ?? []);
     if (problem === null) return resolved;
     this.#builder.problems.add({ ...problem, field: field === "" ? "parameters" : field, tensor: name });
     return null;
@@ -447,17 +448,29 @@ const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((axis, i) => axis === b[i]);
 
 /** Values that the method's maths can't do together. */
-function conflictOf(method: Method, { values, each }: Resolved): { code: string; message: string; fix: string } | null {
+function conflictOf(
+  method: Method,
+  { values, each }: Resolved,
+  shape: readonly number[],
+): { code: string; message: string; fix: string } | null {
   const { weight: weights = [], density: densities = [] } = each;
   const normalize = values.normalize ?? values.normalize_weights ?? 0;
   const sum = weights.reduce((total, weight) => total + weight, 0);
   // With an origin, no weight at all leaves the origin.
-  const empty = method.base === "required" && weights.every((weight) => weight === 0);
-  if (normalize === 1 && weights.length > 0 && Math.abs(sum) < 1e-8 && !empty)
+  const onBase = method.base === "required" && weights.every((weight) => weight === 0);
+  if (normalize === 1 && weights.length > 0 && Math.abs(sum) < 1e-8 && !onBase)
     return {
       code: "weights_sum_zero",
       message: `the weights ${weights.join(", ")} sum to zero, so they can't be normalised`,
       fix: "change a weight, or set normalize to false",
+    };
+  const count = countOf(shape);
+  const empty = densities.find((density) => keepsNothing(method, density, count));
+  if (empty !== undefined)
+    return {
+      code: "density_too_small",
+      message: `a density of ${empty} keeps none of the ${count} elements of a tensor`,
+      fix: "raise the density, by a filter for small tensors, or leave the model out",
     };
   const { epsilon: epsilons = [] } = each;
   const strayed = densities.findIndex((density, i) => {

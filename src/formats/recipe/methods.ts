@@ -53,3 +53,13 @@ export function isWithoutEffect(method: Method, parameter: string): boolean {
   if (parameter === "int8_mask") return method.deltas && method.base === "required";
   return method.name === "task_arithmetic" && (parameter === "density" || parameter === "rescale");
 }
+
+/** Methods that keep the int(density · n) largest of n elements: with none kept there is nothing to merge. */
+const BY_MAGNITUDE = new Set(["ties", "ties_paper", "breadcrumbs", "breadcrumbs_ties"]);
+/** Methods that divide by the density. */
+const DIVIDING = new Set(["dare_paper_linear", "dare_paper_ties"]);
+
+/** Whether a density leaves nothing of a tensor of so many elements that the method could go on with. */
+export const keepsNothing = (method: Method, density: number, count: number): boolean =>
+  (BY_MAGNITUDE.has(method.name) && count > 0 && Math.floor(density * count) < 1) ||
+  (DIVIDING.has(method.name) && density <= 0);

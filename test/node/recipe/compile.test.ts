@@ -486,6 +486,22 @@ describe("what does not fit", () => {
       ],
     ],
     [
+      "a density that keeps nothing of a tensor",
+      "merge_method: ties\nbase_model: a/one\nmodels: [{model: a/two, parameters: {weight: 1, density: 0.2}}]",
+      [llama("a/one"), llama("a/two")],
+      [
+        "density_too_small parameters: a density of 0.2 keeps none of the 4 elements of a tensor: raise the density, by a filter for small tensors, or leave the model out",
+      ],
+    ],
+    [
+      "a density of zero to divide by",
+      "merge_method: dare_paper_linear\nbase_model: a/one\nmodels: [{model: a/two, parameters: {weight: 1, density: [{filter: norm, value: 0}, {value: 1}]}}]",
+      [llama("a/one"), llama("a/two")],
+      [
+        "density_too_small parameters: a density of 0 keeps none of the 4 elements of a tensor: raise the density, by a filter for small tensors, or leave the model out",
+      ],
+    ],
+    [
       "filters that leave a tensor without a value",
       LINEAR.replace(
         "weight: 0.25",
