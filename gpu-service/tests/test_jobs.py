@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from owm_compute.tensors.spool import BLOCK
 from tests.conftest import Jobs, model_bytes, wide_model
@@ -24,6 +25,46 @@ def outcome(service: ServiceProcess, job: dict[str, Any]) -> dict[str, Any]:
     assert response.status_code == 202, response.text
     assert response.headers["location"] == f"/v1/jobs/{job['id']}"
     return service.wait_for(job["id"])
+
+
+def test_a_program_aligns_and_reads_prompts_inside_the_fence(
+    service: ServiceProcess, edge: Edge, jobs: Jobs, tmp_path: Path
+) -> None:
+    program = {
+        "schema": "owm.merge-program/1",
+        "sources": [
+            {"label": name, "weights": [f"{name}/model.safetensors"], "tokenizer": {"tokenizer.json": "tokenizer.json"}}
+            for name in ("a", "b")
+        ],
+        "settings": [{"each": {"weight": [0.5, 0.5]}}, {"values": {"experts": 1}}],
+        "operations": [
+            {"method": "linear", "models": [0, 1]},
+            {"method": "moe_gate", "models": [0], "settings": 1},
+        ],
+        "files": [
+            {"path": "model.safetensors", "every": 0},
+            {"path": "gate.safetensors", "tensors": [{"name": "gate", "operation": 1, "names": ["owm.prompts.0"]}]},
+        ],
+        "align": {"reference": 0},
+        "prompts": [{"source": 0, "embedding": "layers.1.weight", "positive": ["one", "two"], "negative": ["three"]}],
+    }
+    files = {
+        "program.json": json.dumps(program).encode(),
+        "a/model.safetensors": model_bytes(tmp_path, 1),
+        "b/model.safetensors": model_bytes(tmp_path, 2),
+        "tokenizer.json": tokenizers.Tokenizer(
+            tokenizers.models.WordLevel({"one": 0, "two": 1, "three": 2}, unk_token="one")
+        )
+        .to_str()
+        .encode(),
+    }
+    ended = outcome(service, jobs.submission("merge", {"program": "program.json"}, files))
+    assert ended["state"] == "succeeded", ended["error"]
+    assert ended["result"]["record"]["determinism"] == "tolerance"
+    written = {file["path"]: edge.blobs[file["sha256"]] for file in ended["result"]["files"]}
+    [alignment] = json.loads(written["merge-record.jsonl"].splitlines()[0])["alignment"]
+    assert alignment["model"] == "b"
+    assert 0 < alignment["groups"]["layers.0"]["moved"] <= 1
 
 
 def test_trains_evaluates_and_merges_end_to_end(service: ServiceProcess, edge: Edge, jobs: Jobs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from owm_compute.errors import ComputeError
 from owm_compute.merge.program import Program, PromptSpec, SourceSpec
 from owm_compute.tensors.dtypes import FLOATS
-from owm_compute.tensors.operand import Operand, Overlay, Source
+from owm_compute.tensors.operand import Operand, Source
 from owm_compute.tensors.torch_io import TORCH_DTYPES
 
 _TOKENIZER = "tokenizer.json"
@@ -50,6 +50,28 @@ class PromptVector:
         out.copy_(self._values[start : start + len(out)])
 
 
+class PromptedSource(Source):
+    """A model with prompt vectors, which are found by name but are none of the tensors that it lists as its own."""
+
+    def __init__(self, source: Source, vectors: Mapping[str, Operand]) -> None:
+        self.label = source.label
+        self._source = source
+        self._vectors = vectors
+
+    def __getitem__(self, name: str) -> Operand:
+        return self._vectors.get(name) or self._source[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._source)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def close(self) -> None:
+        """Releases the source below."""
+        self._source.close()
+
+
 def add_prompts(program: Program, sources: Sequence[Source], path: Callable[[str], Path]) -> list[Source]:
     """The sources with a `PromptVector` for each of the program's prompts; `path` is where an input lies.
 
@@ -67,7 +89,7 @@ def add_prompts(program: Program, sources: Sequence[Source], path: Callable[[str
             for texts in (spec.positive, spec.negative)
         )
         added.setdefault(spec.source, {})[name] = PromptVector(name, embedding, positive, negative)
-    return [Overlay(source, added[index]) if index in added else source for index, source in enumerate(sources)]
+    return [PromptedSource(source, added[index]) if index in added else source for index, source in enumerate(sources)]
 
 
 def _embedding(spec: PromptSpec, source: Source) -> Operand:

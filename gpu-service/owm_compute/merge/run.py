@@ -78,10 +78,11 @@ def _open_all(
     if program.tokenizer is not None:
         merged = merge_tokenizers(program.tokenizer, program.sources, sources, inputs.path)
         sources = merged.sources
+    sources = add_prompts(program, sources, inputs.path)
     if program.align is not None:
         configs = [None if spec.config is None else read_json(spec.config, inputs) for spec in program.sources]
         sources = align_sources(program.align, sources, configs, seed=program.seed, progress=progress)
-    return add_prompts(program, sources, inputs.path), merged
+    return sources, merged
 
 
 def _open(
