@@ -1,9 +1,11 @@
 // Compiles a recipe into a merge program, from the headers of its models alone; what keeps it from running is told with the fix.
+import { isVocabulary } from "./architecture";
 import { Builder, type Model } from "./builder";
 import { compileExperts } from "./compile-experts";
 import { compileMerge, type Merged } from "./compile-merge";
 import { compileConvert, compileExtract } from "./compile-steps";
 import { changedKeys } from "./config";
+import { countOf } from "./layout";
 import type { Compiled, ModelFacts, Problem } from "./models";
 import type { Program, TokenizerSpec, TokenSource } from "./program";
 import type { Document, MergeDocument, Note, Recipe } from "./recipe";
@@ -87,6 +89,7 @@ function compileMergeDocument(document: MergeDocument, find: Find, builder: Buil
   const config =
     donor.configName === null ? null : { source: builder.source(donor), ...(isEmpty(patch) ? {} : { patch }) };
   const { specs, files } = builder.layout(document.outShardSize, "models");
+  const totals = builder.totals();
   const compiled: Compiled = {
     program: builder.program(specs, {
       ...(document.seed === 0 ? {} : { seed: document.seed }),
@@ -103,8 +106,9 @@ function compileMergeDocument(document: MergeDocument, find: Find, builder: Buil
     configPatch: patch,
     chatTemplate: document.chatTemplate,
     documents: new Map(),
-    determinism: builder.determinism,
-    totals: builder.totals(),
+    // Two permutations that are equally good to rounding may be told apart differently on another machine.
+    determinism: align === null ? builder.determinism : "tolerance",
+    totals: align === null ? totals : { ...totals, memoryBytes: totals.memoryBytes + matchingBytes(builder) },
   };
   return { compiled, stage: stageOf(document, compiled.program, donor, patch, builder) };
 }
@@ -200,4 +204,19 @@ function alignOf({ align }: MergeDocument, find: Find, builder: Builder, donor: 
       ? {}
       : { spec: Object.fromEntries([...align.spec].map(([name, axes]) => [name, [...axes]])) }),
   };
+}
+
+/** Units of a group that the service still matches. */
+const MAX_UNITS = 16_384;
+
+/** What matching holds at most: two tensors and copies of them, and a float64 matrix of units × units. */
+function matchingBytes(builder: Builder): number {
+  let [units, elements] = [0, 0];
+  for (const { tensors } of builder.models)
+    for (const [name, { shape }] of tensors) {
+      if (shape.length < 2 || isVocabulary(name)) continue;
+      units = Math.max(units, ...shape);
+      elements = Math.max(elements, countOf(shape));
+    }
+  return 8 * Math.min(units, MAX_UNITS) ** 2 + 4 * 4 * elements;
 }

@@ -48,6 +48,15 @@ const valuesOf = (result: Compiled, parameter: string): Record<string, unknown> 
     ]),
   );
 
+/** What `llama` leaves out of its two layers. */
+const BLOCKS = Object.fromEntries(
+  [0, 1].flatMap((layer) => [
+    [`model.layers.${layer}.input_layernorm.weight`, ["BF16", 4] as const],
+    [`model.layers.${layer}.mlp.gate_proj.weight`, ["BF16", 8, 4] as const],
+    [`model.layers.${layer}.mlp.down_proj.weight`, ["BF16", 4, 8] as const],
+  ]),
+);
+
 const LINEAR = `merge_method: linear
 models:
   - {model: a/one, parameters: {weight: 0.75}}
@@ -150,6 +159,14 @@ align: {spec: {model.norm.weight: [hidden]}}`,
         tensors: new Map(),
       },
     }),
+  ],
+  [
+    "a mixture of experts",
+    `base_model: a/base
+gate_mode: cheap_embed
+experts: [{source_model: a/one, positive_prompts: [prove], negative_prompts: [rhyme]}, {source_model: a/base, positive_prompts: [rhyme]}]`,
+    llama("a/base", { tensors: BLOCKS }),
+    llama("a/one", { tensors: BLOCKS }),
   ],
   [
     "an adapter extracted",
@@ -364,6 +381,7 @@ describe("the output", () => {
   it("is exact unless a method leaves its rounding to the machine", () => {
     const models = [llama("a/base"), llama("a/one"), llama("a/two")] as const;
     expect(compiled(LINEAR, ...models).determinism).toBe("exact");
+    expect(compiled(`${LINEAR}align: {}`, ...models).determinism).toBe("tolerance");
     const matrices = compiled("merge_method: tsvm\nbase_model: a/base\nmodels: [a/one, a/two]", ...models);
     expect(matrices.determinism).toBe("tolerance");
     expect(matrices.totals.memoryBytes).toBeGreaterThan(compiled(LINEAR, ...models).totals.memoryBytes);
