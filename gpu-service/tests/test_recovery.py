@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import Jobs
+from owm_compute.tensors.spool import BLOCK
+from tests.conftest import Jobs, wide_model
 from tests.edge import Edge
 from tests.process import ROOT, SECRET, ServiceProcess, eventually, is_alive
 
@@ -122,6 +126,62 @@ def test_a_worker_that_dies_fails_its_job_and_no_other(edge: Edge, jobs: Jobs, t
             service.submit(again)
             state = service.wait_for(again["id"])
         assert state["state"] == "succeeded"
+    finally:
+        service.stop()
+
+
+class HalfMerged:
+    """A merge of two files that has written the first one, and waits for the last block of its inputs."""
+
+    def __init__(self, service: ServiceProcess, edge: Edge, jobs: Jobs, directory: Path) -> None:
+        shards = {"one.safetensors": ["first.weight"], "two.safetensors": ["second.weight"]}
+        parents = [wide_model(directory, seed) for seed in (1, 2)]
+        straight = jobs.program(parents, shards)
+        service.submit(straight)
+        self.expected = service.wait_for(straight["id"])["result"]["files"]
+        edge.blobs.clear()
+        edge.ranges.clear()
+        self.edge = edge
+        self.job = jobs.program(parents, shards)
+        self.last = threading.Event()
+        edge.held = {(item["sha256"], 2 * BLOCK): self.last for item in self.job["inputs"]}
+        service.submit(self.job)
+        eventually(lambda: edge.blobs)
+
+    def check(self, ended: dict[str, Any], service: ServiceProcess) -> None:
+        """The job went on from where it was, to the same bytes, and left nothing behind."""
+        assert ended["state"] == "succeeded", ended["error"]
+        assert ended["result"]["files"] == self.expected
+        assert ended["result"]["record"]["resumed_bytes"] > BLOCK
+        blocks = Counter(where for where in self.edge.ranges if where[1] < 2 * BLOCK)
+        assert set(blocks.values()) == {1}
+        eventually(lambda: not any((service.state / "jobs").iterdir()))
+
+
+def test_a_merge_goes_on_after_its_service_was_killed(edge: Edge, jobs: Jobs, tmp_path: Path) -> None:
+    service = ServiceProcess(tmp_path / "state")
+    try:
+        half = HalfMerged(service, edge, jobs, tmp_path)
+        service.kill()
+        half.last.set()
+        (service.state / "jobs" / "job_forgotten" / "work").mkdir(parents=True)
+        service.start()
+        half.check(service.wait_for(half.job["id"]), service)
+    finally:
+        service.stop()
+
+
+def test_a_merge_goes_on_after_its_worker_was_killed(edge: Edge, jobs: Jobs, tmp_path: Path) -> None:
+    service = ServiceProcess(tmp_path / "state")
+    try:
+        half = HalfMerged(service, edge, jobs, tmp_path)
+        forkserver = service.descendants()[0]
+        os.kill(next(pid for pid in service.descendants() if pid != forkserver), signal.SIGKILL)
+        half.last.set()
+        error = service.wait_for(half.job["id"])["error"]
+        assert (error["code"], error["retryable"]) == ("worker_died", True)
+        service.submit({**half.job, "attempt": 2})
+        half.check(service.wait_for(half.job["id"]), service)
     finally:
         service.stop()
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -39,12 +40,16 @@ class LocalBackend:
 
     def run(self, request: WorkRequest, control: Control, on_message: Callable[[Message], None]) -> ResultMessage:
         """See `Backend.run`."""
-        log = Path(request.directory) / "output.log"
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            child = self._spawner.spawn(descriptor)
-        finally:
-            os.close(descriptor)
+        path = Path(request.directory) / "output.log"
+        # An earlier child of the job may have put a link there.
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "rb") as log:
+            return self._run(request, control, on_message, log)
+
+    def _run(
+        self, request: WorkRequest, control: Control, on_message: Callable[[Message], None], log: BinaryIO
+    ) -> ResultMessage:
+        child = self._spawner.spawn(log.fileno())
         try:
             child.channel.send(request.model_dump())
             return self._follow(child, control, on_message)
@@ -88,10 +93,9 @@ class LocalBackend:
                 )
             on_message(message)
 
-    def _died(self, child: Child, log: Path) -> ComputeError:
-        with log.open("rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _LOG_TAIL))
-            tail = stream.read(_LOG_TAIL).decode("utf-8", "replace")
+    def _died(self, child: Child, log: BinaryIO) -> ComputeError:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL))
+        tail = log.read(_LOG_TAIL).decode("utf-8", "replace")
         _log.error("a worker died", extra={"data": {"status": child.status, "output": tail}})
         if child.status is None:
             how = "with the fork server"

@@ -1,4 +1,4 @@
-"""One run of one job: fetch and compute at once, upload, commit. Whatever happens, its private directory goes."""
+"""One run of one job: fetch, compute and upload at once, then commit. What an earlier run left is gone on from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DISK_RESERVE = 2**28
 
 
 class Execution:
-    """The run of a claim, in the thread of its slot."""
+    """The run of a claim, in the thread of its slot. `directory` is the job's alone, and no other run uses it now."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Execution:
         backend: Backend,
         http: httpx.Client,
         telemetry: Telemetry,
-        root: Path,
+        directory: Path,
         device: str,
     ) -> None:
         self._claim = claim
@@ -57,7 +57,7 @@ class Execution:
         self._backend = backend
         self._telemetry = telemetry
         self._device = device
-        self._directory = root / f"{claim.id}.{claim.attempt}.{claim.run}"
+        self._directory = directory
         self._hub = HubClient(http, self._job.token, control)
         self._progress_at = 0.0
         self._fetched = 0
@@ -91,16 +91,17 @@ class Execution:
                 error = internal_error().as_json()
         finally:
             reporter.close()
-            shutil.rmtree(self._directory, ignore_errors=True)
         if self._control.abandon.is_set():
             return "abandoned"
         return state if self._journal.finish(self._claim, state, result=result, error=error) else "abandoned"
 
     def _steps(self) -> dict[str, object]:
-        shutil.rmtree(self._directory, ignore_errors=True)
         inputs, work = self._directory / "inputs", self._directory / "work"
+        for part in (work / "tmp", self._directory / "xet", *([] if self._job.kind == "merge" else [work / "out"])):
+            shutil.rmtree(part, ignore_errors=True)
         for part in (inputs, work / "out", work / "tmp"):
-            part.mkdir(parents=True, mode=0o700)
+            part.mkdir(parents=True, mode=0o700, exist_ok=True)
+        (work / "wanted").unlink(missing_ok=True)
         with (
             Fetch(self._hub, self._control, self._job.inputs, inputs, work / "wanted", self._on_bytes) as fetch,
             Outputs(self._hub, self._control, self._job.hub, work / "out", self._directory / "xet") as outputs,
@@ -145,7 +146,8 @@ class Execution:
         return sum(item.size for item in self._job.inputs)
 
     def _require_room(self, fetch: Fetch) -> None:
-        needed = fetch.missing_bytes + self._job.planned_bytes() + _DISK_RESERVE
+        left = sum(file.lstat().st_blocks * 512 for file in (self._directory / "work" / "out").iterdir())
+        needed = fetch.missing_bytes + max(0, self._job.planned_bytes() - left) + _DISK_RESERVE
         if needed > shutil.disk_usage(self._directory).free:
             raise ComputeError(
                 "resource_exhausted", f"the job's files of {needed} bytes do not fit on the disk", retryable=True

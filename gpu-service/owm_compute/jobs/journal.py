@@ -19,6 +19,8 @@ from owm_compute.specs import SUBMISSION, Submission
 
 MAX_RUNS = 3
 MAX_EVENTS = 10_000
+# Not among them: damaged inputs, which must be fetched anew, and a full disk, which needs the room.
+_RESUMABLE = frozenset({"worker_died", "input_unavailable", "upload_failed"})
 _ENDED = "('succeeded','failed','cancelled')"
 
 
@@ -251,6 +253,23 @@ class Journal:
         """The newest attempt; `job_not_found` (404)."""
         with self._lock:
             return _job(self._newest(self._db, job_id))
+
+    def may_go_on(self, job_id: str, within: timedelta) -> bool:
+        """Whether a run of the job may use what an earlier one left.
+
+        The newest attempt waits or runs, or ended less than `within` ago by something that damages no file.
+        """
+        limit = (datetime.now(UTC) - within).isoformat(timespec="milliseconds")
+        with self._lock:
+            row = self._db.execute(
+                "SELECT state, ended_at, error FROM jobs WHERE id=? ORDER BY attempt DESC LIMIT 1", (job_id,)
+            ).fetchone()
+        if row is None:
+            return False
+        if row["state"] not in TERMINAL:
+            return True
+        error = _parsed(row["error"]) or {}
+        return bool(error.get("retryable")) and error["code"] in _RESUMABLE and row["ended_at"] > limit
 
     def jobs(self, state: str | None, kind: str | None, before: int | None, limit: int) -> tuple[list[Job], int | None]:
         """Jobs from the newest on, and the cursor that `before` takes for the next page."""

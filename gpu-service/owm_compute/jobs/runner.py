@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from owm_compute.backends.base import Backend, Control
@@ -18,6 +18,8 @@ from owm_compute.jobs.records import Job
 from owm_compute.telemetry import Telemetry
 
 _log = logging.getLogger("owm_compute.runner")
+# The edge hands a job that failed for now over again at once; what nobody came back for is not kept longer.
+_KEEP_FAILED = timedelta(minutes=10)
 
 
 class Runner:
@@ -52,10 +54,10 @@ class Runner:
         telemetry.slots.set(slots)
 
     def start(self) -> None:
-        """Clears what an earlier process left on disk, puts its jobs back into the queue and begins."""
-        shutil.rmtree(self._root, ignore_errors=True)
-        self._root.mkdir(parents=True, mode=0o700)
+        """Puts the jobs of an earlier process back into the queue, clears what no job will go on from, and begins."""
+        self._root.mkdir(parents=True, mode=0o700, exist_ok=True)
         queued = self._journal.recover()
+        self._tidy()
         self._telemetry.queue_depth.set(queued)
         if queued:
             _log.info("jobs wait from before", extra={"data": {"queued": queued}})
@@ -103,13 +105,25 @@ class Runner:
                     if claim is None:
                         # A cancellation by another path may empty the queue, so look again now and then.
                         self._wake.wait(5)
+                        self._tidy()
                         continue
                     control = Control(time.monotonic() + claim.submission.limits.timeout_s)
                     self._active[claim.key] = control
+                    # The attempt before was told to stop; both would use the job's directory.
+                    while any(key[0] == claim.id and key != claim.key for key in self._active):
+                        self._wake.wait(1)
                 self._run(claim, control)
             except Exception:
                 _log.exception("a slot failed")
                 time.sleep(1)
+
+    def _tidy(self) -> None:
+        """Removes the directories that no run uses or may go on from. Called where no job can be claimed meanwhile."""
+        if self._stopping:
+            return
+        for directory in self._root.iterdir():
+            if not self._journal.may_go_on(directory.name, _KEEP_FAILED):
+                shutil.rmtree(directory, ignore_errors=True)
 
     def _run(self, claim: Claim, control: Control) -> None:
         telemetry = self._telemetry
@@ -128,7 +142,7 @@ class Runner:
                     backend=self._backend,
                     http=self._http,
                     telemetry=telemetry,
-                    root=self._root,
+                    directory=self._root / claim.id,
                     device=self._device,
                 ).run()
             if outcome == "abandoned" and not self._stopping:
@@ -138,6 +152,8 @@ class Runner:
         finally:
             with self._wake:
                 self._active.pop(claim.key, None)
+                self._tidy()
+                self._wake.notify_all()
         seconds = time.monotonic() - started
         telemetry.run_seconds.labels(claim.submission.kind).observe(seconds)
         telemetry.jobs.labels(claim.submission.kind, outcome).inc()
