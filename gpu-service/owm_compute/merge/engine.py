@@ -1,6 +1,6 @@
-"""Runs a merge program: chunks through several threads, written and hashed in the order of the output as they come.
+"""Runs a merge program: pieces from its workers, written and hashed in the order of the output as they come.
 
-The output's bytes do not depend on the number of threads, on the length of a chunk or on where a run was interrupted.
+The output's bytes do not depend on who the workers are, on how long a piece is or on where a run was interrupted.
 Memory is a constant: a few chunks a thread, whatever the size of the models (methods marked `matrix` hold one tensor).
 """
 
@@ -8,35 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from owm_compute.merge.align import AlignedSource
-from owm_compute.merge.method import Apply
 from owm_compute.merge.program import Program
 from owm_compute.merge.record import RECORD, Record, tensor_line
 from owm_compute.merge.resolve import OutputFile, Task, count_of, resolve
 from owm_compute.merge.statistics import StatisticStore
-from owm_compute.merge.tensor_run import ChunkFigures, TensorRun
-from owm_compute.merge.workspace import Workspace, chunk_length
+from owm_compute.merge.workers import CHUNK, LocalWorkers, Piece, Workers
 from owm_compute.progress import Progress, Silent
-from owm_compute.tensors.dtypes import BITS
 from owm_compute.tensors.operand import Source
-from owm_compute.tensors.torch_io import TORCH_DTYPES, bytes_of
+from owm_compute.tensors.torch_io import TORCH_DTYPES
 from owm_compute.tensors.writer import SafetensorsWriter, header_bytes, layout
 
-CHUNK = 1 << 18
 INDEX = "model.safetensors.index.json"
 _METADATA = {"format": "pt"}
-_Piece = tuple[Future[ChunkFigures], torch.Tensor, memoryview]
 
 
 @dataclass(frozen=True)
@@ -72,23 +63,24 @@ def run_program(
     chunk: int = CHUNK,
     on_file: Callable[[FileReport], None] | None = None,
     facts: Mapping[str, Any] | None = None,
+    workers: Workers | None = None,
 ) -> MergeReport:
     """Writes the program's files and `merge-record.jsonl` into `output`; `on_file` hears of each as it is finished.
 
-    `facts` go into the head of the record.
-
+    `facts` go into the head of the record. `workers` compute instead of `threads` of this process.
     What an interrupted run of the same program left in `output` is checked and gone on from. Raises `ComputeError` as
     `resolve` does, and `non_finite` or `tensor_value_mismatch` with the tensor.
     """
     files = resolve(program, sources)
-    engine = _Engine(files, statistics or StatisticStore(), threads, chunk, progress or Silent())
+    hands = workers or LocalWorkers(files, statistics or StatisticStore(), threads, chunk)
+    engine = _Engine(files, hands, progress or Silent())
     reports = []
     alignment = [source.record() for source in sources if isinstance(source, AlignedSource)]
     exact = not alignment and all(task.method.determinism == "exact" for file in files for task in file.tasks)
     found = {**({"alignment": alignment} if alignment else {}), **(facts or {})}
-    with Record(output / RECORD, program, found) as record, ThreadPoolExecutor(threads) as pool:
+    with Record(output / RECORD, program, found) as record, closing(hands):
         for file in files:
-            report = engine.write(file, output / file.path, record, pool)
+            report = engine.write(file, output / file.path, record)
             reports.append(report)
             if on_file is not None:
                 on_file(report)
@@ -108,29 +100,17 @@ def run_program(
 
 
 class _Engine:
-    """The threads, buffers and counters of one run."""
+    """The workers and counters of one run."""
 
-    def __init__(
-        self, files: Sequence[OutputFile], store: StatisticStore, threads: int, chunk: int, progress: Progress
-    ) -> None:
-        self._store = store
-        self._threads = threads
-        self._chunk = chunk
+    def __init__(self, files: Sequence[OutputFile], workers: Workers, progress: Progress) -> None:
+        self._workers = workers
         self._progress = progress
-        self._local = threading.local()
         self._total = sum(task.spec.nbytes for file in files for task in file.tasks)
         self._written = 0
         self.bytes_read = 0
         self.resumed_bytes = 0
-        most = max((len(task.operands) for file in files for task in file.tasks), default=1)
-        self._length = chunk_length(most, chunk)
-        widest = max((BITS[task.spec.dtype] // 8 for file in files for task in file.tasks), default=1)
-        self._buffers: queue.SimpleQueue[torch.Tensor] = queue.SimpleQueue()
-        # As many as threads compute into, and as many again that wait for their turn to be written.
-        for _ in range(2 * threads + 1):
-            self._buffers.put(torch.empty(self._length * widest, dtype=torch.uint8))
 
-    def write(self, file: OutputFile, path: Path, record: Record, pool: ThreadPoolExecutor) -> FileReport:
+    def write(self, file: OutputFile, path: Path, record: Record) -> FileReport:
         specs = {task.name: task.spec for task in file.tasks}
         tasks = {task.name: task for task in file.tasks}
         ordered = [tasks[name] for name in layout(specs)]
@@ -142,75 +122,42 @@ class _Engine:
         with SafetensorsWriter(path, specs, _METADATA, keep=keep) as writer:
             for line in done:
                 record.append(line)
-            self._write_tensors(ordered[len(done) :], file.path, writer, record, pool)
+            self._write_tensors(ordered[len(done) :], file.path, writer, record)
             sha256, size = writer.finish()
         return FileReport(file.path, sha256, size)
 
-    def _write_tensors(
-        self,
-        tasks: Sequence[Task],
-        path: str,
-        writer: SafetensorsWriter,
-        record: Record,
-        pool: ThreadPoolExecutor,
-    ) -> None:
-        pieces = self._pieces(tasks, pool)
-        try:
-            for task in tasks:
-                figures = []
-                for _ in range(0, count_of(task.spec.shape), self._length):
-                    future, buffer, data = next(pieces)
-                    figures.append(future.result())
-                    writer.write(data)
-                    self._progress.written(path, writer.size)
-                    self._buffers.put(buffer)
-                    self._written += len(data)
-                    self._progress.step(self._written, self._total, "bytes")
-                self.bytes_read += sum(_bytes_read(task))
-                record.append(tensor_line(task, path, figures, writer.prefix_sha256()))
-        finally:
-            pieces.close()
+    def _write_tensors(self, tasks: Sequence[Task], path: str, writer: SafetensorsWriter, record: Record) -> None:
+        pieces = self._pieces(tasks)
+        for task in tasks:
+            figures = []
+            for _ in range(0, count_of(task.spec.shape), self._workers.length):
+                piece = next(pieces)
+                figure, data = piece.result()
+                figures.append(figure)
+                writer.write(data)
+                self._progress.written(path, writer.size)
+                self._written += len(data)
+                piece.release()
+                self._progress.step(self._written, self._total, "bytes")
+            self.bytes_read += sum(_bytes_read(task))
+            record.append(tensor_line(task, path, figures, writer.prefix_sha256()))
 
-    def _pieces(self, tasks: Sequence[Task], pool: ThreadPoolExecutor) -> Generator[_Piece, None, None]:
-        """Chunks in the order of the output, computed ahead as far as buffers go; preparations run a tensor ahead."""
-        waiting: deque[_Piece] = deque()
-        prepared: deque[tuple[TensorRun, Future[Apply] | None]] = deque()
-        upcoming = iter(tasks)
-
-        def prepare_next() -> None:
-            task = next(upcoming, None)
-            if task is not None:
-                run = TensorRun(task, self._store, self._workspace)
-                prepared.append((run, None if task.is_exact else pool.submit(run.prepare)))
-
-        for _ in range(self._threads):
-            prepare_next()
-        while prepared:
-            run, future = prepared.popleft()
-            prepare_next()
-            apply = None if future is None else future.result()
-            dtype = TORCH_DTYPES[run.task.spec.dtype] if run.task.spec.dtype != "BOOL" else torch.uint8
-            count = count_of(run.task.spec.shape)
-            for start in range(0, count, self._length):
-                while self._buffers.empty():
+    def _pieces(self, tasks: Sequence[Task]) -> Iterator[Piece]:
+        """Pieces in the order of the output, computed ahead as far as there is room; preparations run ahead too."""
+        workers = self._workers
+        waiting: deque[Piece] = deque()
+        filled = [task for task in tasks if count_of(task.spec.shape)]
+        for task in filled[: workers.ahead]:
+            workers.announce(task)
+        for number, task in enumerate(filled, start=workers.ahead):
+            if number < len(filled):
+                workers.announce(filled[number])
+            count = count_of(task.spec.shape)
+            for start in range(0, count, workers.length):
+                while not workers.has_room():
                     yield waiting.popleft()
-                buffer = self._buffers.get()
-                length = min(self._length, count - start)
-                out = buffer[: length * dtype.itemsize].view(dtype)
-                work = (
-                    pool.submit(run.copy_equal, start, out)
-                    if apply is None
-                    else pool.submit(run.compute, apply, start, out)
-                )
-                waiting.append((work, buffer, bytes_of(out)))
-        while waiting:
-            yield waiting.popleft()
-
-    def _workspace(self) -> Workspace:
-        workspace: Workspace | None = getattr(self._local, "workspace", None)
-        if workspace is None:
-            workspace = self._local.workspace = Workspace(self._length)
-        return workspace
+                waiting.append(workers.submit(task, start, min(workers.length, count - start)))
+        yield from waiting
 
 
 def _bytes_read(task: Task) -> Iterator[int]:
