@@ -113,12 +113,20 @@ function summary(plan: MergePlan, kind: Kind): string[] {
 }
 
 function parents({ parents }: MergePlan): string[] {
+  const weighted = parents.some(({ weight }) => weight !== null);
+  const row = (cells: readonly (string | number)[]): string => `| ${cells.join(" | ")} |`;
+  const columns = ["model", "commit", "used as", ...(weighted ? ["weight"] : []), "licence"];
   return [
-    "| model | commit | used as | weight | licence |",
-    "|--|--|--|--|--|",
-    ...parents.map(
-      ({ repo, commit, role, weight, licence }) =>
-        `| ${repo} | \`${commit.slice(0, 12)}\` | ${role} | ${weight ?? ""} | ${licence === null ? "" : plainWord(licence)} |`,
+    row(columns),
+    row(columns.map(() => "--")),
+    ...parents.map(({ repo, commit, role, weight, licence }) =>
+      row([
+        repo,
+        `\`${commit.slice(0, 12)}\``,
+        role,
+        ...(weighted ? [weight ?? ""] : []),
+        licence === null ? "" : plainWord(licence),
+      ]),
     ),
   ];
 }

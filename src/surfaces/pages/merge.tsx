@@ -1,4 +1,5 @@
 // How a merge was made, from the `recipe.json` beside its weights, and whether computing it again gave the same bytes.
+import * as z from "zod";
 import { methodsOf, outputDocument, type RecipeDocument } from "../../compute/merge/recipe-document";
 import type { Verifications } from "../../compute/merge/verifications";
 import type { RepoLink } from "../../hub/overview";
@@ -20,7 +21,7 @@ export type MergeSummaryProps = {
 export function MergeSummary({ recipe, verifications, repo, revision, origin }: MergeSummaryProps) {
   const facts: readonly (readonly [string, string])[] = [
     ["Method", methodsOf(recipe.recipe).join(", ")],
-    ...settingsOf(outputDocument(recipe.recipe).parameters),
+    ...settingsOf(outputDocument(recipe.recipe)),
     ["Seed", String(recipe.seed)],
     ["Determinism", recipe.determinism],
     ["Engine", `${recipe.engine.name} ${recipe.engine.version}`],
@@ -67,13 +68,34 @@ function VerifyState({ verifications: { times, equal, last } }: { readonly verif
   );
 }
 
-/** Settings of the whole merge; those of one model stand beside it. */
-function settingsOf(parameters: unknown): [string, string][] {
-  if (typeof parameters !== "object" || parameters === null) return [];
-  return Object.entries(parameters).map(([key, value]) => {
-    const text = JSON.stringify(value) ?? "";
-    return [key, text.length > MAX_SETTING ? "see the recipe" : text];
-  });
+const Settings = z.record(z.string(), z.unknown()).catch({});
+/** The parts of a merge's document that hold parameters; other kinds of document have none. */
+const Merge = z.object({
+  models: z.array(z.object({ model: z.string(), parameters: Settings })).catch([]),
+  parameters: Settings,
+});
+
+/** Of the whole merge, then of each model; what every model sets for itself is no setting of the whole. */
+function settingsOf(document: unknown): [string, string][] {
+  const { models, parameters } = Merge.parse(document);
+  const own = models.filter(({ parameters: of }) => Object.keys(of).length > 0);
+  const ofAll = Object.entries(parameters).filter(
+    ([key]) => own.length === 0 || !own.every(({ parameters: of }) => Object.hasOwn(of, key)),
+  );
+  return [
+    ...ofAll.map(([key, value]): [string, string] => [key, settingText(value)]),
+    ...own.map(({ model, parameters: of }): [string, string] => [
+      model,
+      Object.entries(of)
+        .map(([key, value]) => `${key} ${settingText(value)}`)
+        .join(", "),
+    ]),
+  ];
+}
+
+function settingText(value: unknown): string {
+  const text = JSON.stringify(value) ?? "";
+  return text.length > MAX_SETTING ? "see the recipe" : text;
 }
 
 const verifyCommand = (origin: string, { name }: RepoLink, revision: string): string =>
