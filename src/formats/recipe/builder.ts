@@ -113,7 +113,6 @@ export class Builder {
   readonly #settings = new Table<Settings>();
   readonly #operations = new Table<Operation>();
   readonly #tensors = new Map<string, Tensor>();
-  readonly #methods = new Set<Method>();
   #largestMatrix = 0;
 
   constructor(outDtype: Dtype | null) {
@@ -176,7 +175,6 @@ export class Builder {
   }
 
   operation(method: Method, models: readonly Operand[], base: Operand | null, { values, each }: Resolved): number {
-    this.#methods.add(method);
     const settings = this.#settings.add({
       ...(Object.keys(values).length === 0 ? {} : { values: { ...values } }),
       ...(Object.keys(each).length === 0
@@ -276,10 +274,6 @@ export class Builder {
         bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
       })),
     };
-  }
-
-  get determinism(): "exact" | "tolerance" {
-    return [...this.#methods].every((method) => method.determinism === "exact") ? "exact" : "tolerance";
   }
 
   totals() {

@@ -2,7 +2,7 @@
 import { isInputEmbedding } from "./architecture";
 import { type Builder, defaultsOf, type Model, type Operand, shapeText, tensorText } from "./builder";
 import { changedKeys, memberOf } from "./config";
-import type { Compiled } from "./models";
+import type { CompiledDocument } from "./models";
 import { type PromptSpec, promptVector } from "./program";
 import type { Expert, ExpertsDocument, GateMode } from "./recipe";
 import type { ModelRef } from "./references";
@@ -85,7 +85,7 @@ const DENSE = /^(.+\.)mlp\.(?:gate|up|down)_proj\.weight$/;
 /** An expert with its model and where the recipe says it. */
 type Member = { readonly expert: Expert; readonly model: Model; readonly field: string };
 
-export function compileExperts(document: ExpertsDocument, find: Find, builder: Builder): Compiled {
+export function compileExperts(document: ExpertsDocument, find: Find, builder: Builder): CompiledDocument {
   checkGate(document, builder);
   const base = find(document.base, "base_model");
   const members = membersOf(document.experts, "experts", find);
@@ -117,7 +117,6 @@ export function compileExperts(document: ExpertsDocument, find: Find, builder: B
     configPatch: patch,
     chatTemplate: null,
     documents: new Map(),
-    determinism: builder.determinism,
     totals: builder.totals(),
   };
 }

@@ -2,7 +2,7 @@
 import { isVocabulary } from "./architecture";
 import { type Builder, defaultsOf, FLOATS, type Model, type Operand, shapeText, tensorText } from "./builder";
 import { changedKeys } from "./config";
-import type { Compiled } from "./models";
+import type { CompiledDocument } from "./models";
 import type { ConvertDocument, ExtractDocument } from "./recipe";
 import type { ModelRef } from "./references";
 
@@ -12,7 +12,7 @@ const ADAPTER = "adapter_model.safetensors";
 const PREFIX = "base_model.model.";
 
 /** Two factors for every matrix that the fine-tuned model changed. */
-export function compileExtract(document: ExtractDocument, find: Find, builder: Builder): Compiled {
+export function compileExtract(document: ExtractDocument, find: Find, builder: Builder): CompiledDocument {
   const model = find(document.model, "extract_lora.model");
   const base = find(document.base, "extract_lora.base_model");
   const a = builder.method("lora_a", "extract_lora");
@@ -65,7 +65,6 @@ export function compileExtract(document: ExtractDocument, find: Find, builder: B
     configPatch: {},
     chatTemplate: null,
     documents: new Map([["adapter_config.json", adapterConfig(document, ranks)]]),
-    determinism: builder.determinism,
     totals: builder.totals(),
   };
 }
@@ -125,7 +124,7 @@ function adapterConfig({ base, maxRank }: ExtractDocument, ranks: ReadonlyMap<st
 }
 
 /** Every tensor as it is; where only the service can tell which there are, all that it finds. */
-export function compileConvert(document: ConvertDocument, find: Find, builder: Builder): Compiled {
+export function compileConvert(document: ConvertDocument, find: Find, builder: Builder): CompiledDocument {
   const model = find(document.model, "convert.model");
   const method = builder.method("passthrough", "convert");
   const known = (model?.tensors.size ?? 0) > 0;
@@ -157,7 +156,6 @@ export function compileConvert(document: ConvertDocument, find: Find, builder: B
     configPatch: patch,
     chatTemplate: null,
     documents: new Map(),
-    determinism: "exact",
     totals: builder.totals(),
   };
 }

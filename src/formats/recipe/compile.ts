@@ -6,7 +6,8 @@ import { compileMerge, type Merged } from "./compile-merge";
 import { compileConvert, compileExtract } from "./compile-steps";
 import { changedKeys } from "./config";
 import { countOf } from "./layout";
-import type { Compiled, ModelFacts, Problem } from "./models";
+import { findMethod } from "./methods";
+import type { Compiled, CompiledDocument, ModelFacts, Problem } from "./models";
 import type { Program, TokenizerSpec, TokenSource } from "./program";
 import type { Document, MergeDocument, Note, Recipe } from "./recipe";
 import { type ModelRef, refKey } from "./references";
@@ -16,7 +17,7 @@ export function compile(recipe: Recipe, models: ReadonlyMap<string, ModelFacts>)
   const stages = new Map<string, Model>();
   const notes: Note[] = [...recipe.notes];
   const problems: Problem[] = [];
-  let last: Compiled = NOTHING;
+  let last: CompiledDocument = NOTHING;
   for (const document of recipe.documents) {
     const builder = new Builder(document.kind === "merge" ? (document.outDtype ?? document.dtype) : document.outDtype);
     const find = (ref: ModelRef, field: string): Model | null => {
@@ -39,10 +40,20 @@ export function compile(recipe: Recipe, models: ReadonlyMap<string, ModelFacts>)
     if (problems.length > 0) break;
     if (document.name !== null && stage !== null) stages.set(document.name, stage);
   }
-  return { ...last, program: problems.length > 0 ? null : last.program, problems, notes };
+  const program = problems.length > 0 ? null : last.program;
+  return { ...last, program, problems, notes, determinism: program === null ? "exact" : determinismOf(program) };
 }
 
-const NOTHING: Compiled = {
+/** Of the least exact step. Two permutations that are equally good to rounding may be told apart differently on another machine. */
+function determinismOf({ operations, sources, align }: Program): Compiled["determinism"] {
+  const exact =
+    align == null &&
+    operations.every(({ method }) => findMethod(method)?.determinism === "exact") &&
+    sources.every(({ program }) => program == null || determinismOf(program) === "exact");
+  return exact ? "exact" : "tolerance";
+}
+
+const NOTHING: CompiledDocument = {
   program: null,
   problems: [],
   notes: [],
@@ -52,14 +63,13 @@ const NOTHING: Compiled = {
   configPatch: {},
   chatTemplate: null,
   documents: new Map(),
-  determinism: "exact",
   totals: { tensors: 0, parameters: 0, bytesRead: 0, bytesWritten: 0, memoryBytes: 0 },
 };
 
 const modelOf = (facts: ModelFacts): Model => ({ ...facts, program: null, donor: facts.key, configPatch: {} });
 
 type Find = (ref: ModelRef, field: string) => Model | null;
-type Result = { readonly compiled: Compiled; readonly stage: Model | null };
+type Result = { readonly compiled: CompiledDocument; readonly stage: Model | null };
 
 function compileDocument(document: Document, find: Find, builder: Builder): Result {
   switch (document.kind) {
@@ -90,7 +100,7 @@ function compileMergeDocument(document: MergeDocument, find: Find, builder: Buil
     donor.configName === null ? null : { source: builder.source(donor), ...(isEmpty(patch) ? {} : { patch }) };
   const { specs, files } = builder.layout(document.outShardSize, "models");
   const totals = builder.totals();
-  const compiled: Compiled = {
+  const compiled: CompiledDocument = {
     program: builder.program(specs, {
       ...(document.seed === 0 ? {} : { seed: document.seed }),
       ...(tokenizer === null ? {} : { tokenizer }),
@@ -106,8 +116,6 @@ function compileMergeDocument(document: MergeDocument, find: Find, builder: Buil
     configPatch: patch,
     chatTemplate: document.chatTemplate,
     documents: new Map(),
-    // Two permutations that are equally good to rounding may be told apart differently on another machine.
-    determinism: align === null ? builder.determinism : "tolerance",
     totals: align === null ? totals : { ...totals, memoryBytes: totals.memoryBytes + matchingBytes(builder) },
   };
   return { compiled, stage: stageOf(document, compiled.program, donor, patch, builder) };

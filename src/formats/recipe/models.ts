@@ -58,7 +58,8 @@ export type OutputFile = {
   readonly bytes: number;
 };
 
-export type Compiled = {
+/** What one document of a recipe compiles to. */
+export type CompiledDocument = {
   /** Null when there are problems. */
   readonly program: Program | null;
   readonly problems: readonly Problem[];
@@ -74,8 +75,6 @@ export type Compiled = {
   readonly chatTemplate: string | null;
   /** Files that the output has besides weights, by path. */
   readonly documents: ReadonlyMap<string, string>;
-  /** `exact`: the same bytes on any machine; `tolerance`: equal up to the rounding of the machine's linear algebra. */
-  readonly determinism: "exact" | "tolerance";
   readonly totals: {
     readonly tensors: number;
     readonly parameters: number;
@@ -83,4 +82,9 @@ export type Compiled = {
     readonly bytesWritten: number;
     readonly memoryBytes: number;
   };
+};
+
+export type Compiled = CompiledDocument & {
+  /** `exact`: the same bytes on any machine; `tolerance`: equal up to the rounding of the machine's linear algebra. */
+  readonly determinism: "exact" | "tolerance";
 };

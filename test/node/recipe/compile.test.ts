@@ -384,6 +384,10 @@ describe("the output", () => {
     expect(compiled(`${LINEAR}align: {}`, ...models).determinism).toBe("tolerance");
     const matrices = compiled("merge_method: tsvm\nbase_model: a/base\nmodels: [a/one, a/two]", ...models);
     expect(matrices.determinism).toBe("tolerance");
+    const first = "name: first\nmerge_method: tsvm\nbase_model: a/base\nmodels: [a/one, a/two]\n---\n";
+    const second = "merge_method: linear\nparameters: {weight: 1}\nmodels: [first, a/one]";
+    expect(compiled(first + second, ...models).determinism).toBe("tolerance");
+    expect(compiled(`${LINEAR}\nalign: {reference: a/one}`, ...models).determinism).toBe("tolerance");
     expect(matrices.totals.memoryBytes).toBeGreaterThan(compiled(LINEAR, ...models).totals.memoryBytes);
   });
 
