@@ -48,7 +48,7 @@ function documentObject(document: Document): object {
 }
 
 /** Keys of a merge that mergekit does not know. */
-const ownKeys = ({ seed, align, compatArithmetic }: MergeDocument): object => ({
+const ownKeys = ({ seed, align }: MergeDocument): object => ({
   seed,
   align:
     align === null
@@ -57,7 +57,6 @@ const ownKeys = ({ seed, align, compatArithmetic }: MergeDocument): object => ({
           reference: align.reference === null ? undefined : refText(align.reference),
           spec: align.spec === null ? undefined : Object.fromEntries(align.spec),
         },
-  compat_arithmetic: compatArithmetic,
 });
 
 type Fill = (parameters: Parameters, method: Method) => Parameters;

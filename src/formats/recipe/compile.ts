@@ -106,7 +106,6 @@ function compileMergeDocument(document: MergeDocument, find: Find, builder: Buil
       ...(tokenizer === null ? {} : { tokenizer }),
       ...(align === null ? {} : { align }),
       ...(config === null || document.name !== null ? {} : { config }),
-      ...(document.compatArithmetic ? { compat_arithmetic: true } : {}),
     }),
     problems: builder.problems.list(),
     notes: builder.notes(),

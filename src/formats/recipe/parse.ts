@@ -76,7 +76,6 @@ const MERGE_KEYS = [
   "chat_template",
   "seed",
   "align",
-  "compat_arithmetic",
   ...COMMON_KEYS,
 ];
 const MODULE_KEYS = ["models", "slices", "parameters", "subfolder"];
@@ -263,9 +262,6 @@ function readMerge(value: unknown, place: Place, prefix: string, notes: Note[]):
       : null,
     seed: readSeed(fields, place),
     align: fields.has("align") ? readAlign(fields.get("align"), place.at("align")) : null,
-    compatArithmetic: fields.has("compat_arithmetic")
-      ? readFlag(fields.get("compat_arithmetic"), place.at("compat_arithmetic"))
-      : false,
   };
   checkModels(document, known, place);
   return document;

@@ -113,7 +113,6 @@ const program = {
   align: AlignSpec.nullish(),
   prompts: z.array(PromptSpec).max(64).optional(),
   config: ConfigSpec.nullish(),
-  compat_arithmetic: z.boolean().optional(),
 };
 
 type ObjectOf<Shape extends z.core.$ZodShape> = z.output<z.ZodObject<Shape>>;

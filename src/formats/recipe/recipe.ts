@@ -77,7 +77,6 @@ export type MergeDocument = Common & {
   readonly chatTemplate: string | null;
   readonly seed: number;
   readonly align: Align | null;
-  readonly compatArithmetic: boolean;
 };
 
 export type Expert = {

@@ -68,6 +68,21 @@ base_model: a/one
 models: [a/one, a/two]
 `;
 
+/** A model whose layer is a gated block alone. */
+const dense = (key: string): ModelFacts =>
+  model(key, {
+    config: { model_type: "llama", num_hidden_layers: 1 },
+    configName: `${key}/config.json`,
+    tokenizer: { "tokenizer.json": `${key}/tokenizer.json` },
+    tensors: {
+      "model.embed_tokens.weight": ["BF16", 10, 4],
+      "model.layers.0.input_layernorm.weight": ["BF16", 4],
+      "model.layers.0.mlp.gate_proj.weight": ["BF16", 8, 4],
+      "model.layers.0.mlp.up_proj.weight": ["BF16", 8, 4],
+      "model.layers.0.mlp.down_proj.weight": ["BF16", 4, 8],
+    },
+  });
+
 /** One of each construct. `test/vectors/merge-programs.json` has what they become, for the service's tests as well. */
 const EXAMPLES: readonly (readonly [name: string, recipe: string, ...models: ModelFacts[]])[] = [
   ["a weighted sum, to bfloat16", `${LINEAR}dtype: bfloat16`, llama("a/one"), llama("a/two")],
@@ -173,6 +188,17 @@ experts: [{source_model: a/one, positive_prompts: [prove], negative_prompts: [rh
     "extract_lora: {model: a/one, base_model: a/base, max_rank: 6, exclude: [layers.1.mlp]}",
     llama("a/one"),
     llama("a/base"),
+  ],
+  [
+    "experts, told apart by prompts",
+    `base_model: a/base
+gate_mode: cheap_embed
+experts:
+  - {source_model: a/one, positive_prompts: [sums], negative_prompts: [rhymes]}
+  - {source_model: a/two, positive_prompts: [rhymes], residual_scale: 0.5}`,
+    dense("a/base"),
+    dense("a/one"),
+    dense("a/two"),
   ],
   [
     "a Keras model converted",

@@ -288,7 +288,7 @@ const REFUSED: readonly (readonly [recipe: string, told: string])[] = [
   ["", "the recipe has 0 documents: write 1 to 32"],
   [
     "merge_method: linear\n<<: {a: 1}",
-    'line 2: "<<": is not known here: use one of merge_method, models, slices, modules, base_model, parameters, tokenizer, tokenizer_source, dtype, chat_template, seed, align, compat_arithmetic, name, out_dtype, out_shard_size',
+    'line 2: "<<": is not known here: use one of merge_method, models, slices, modules, base_model, parameters, tokenizer, tokenizer_source, dtype, chat_template, seed, align, name, out_dtype, out_shard_size',
   ],
 ];
 
@@ -336,7 +336,6 @@ seed: 42
 align:
   reference: a/base@v1.0
   spec: {fc.weight: [hidden, null], head.weight: [null, hidden*4]}
-compat_arithmetic: false
 out_shard_size: 500M
 `;
 
@@ -382,7 +381,6 @@ const FULL_CANONICAL = {
   chat_template: "chatml",
   seed: 42,
   align: { reference: "a/base@v1.0", spec: { "fc.weight": ["hidden", null], "head.weight": [null, "hidden*4"] } },
-  compat_arithmetic: false,
   out_shard_size: 500_000_000,
 };
 
