@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from owm_compute.api.changes import Changes
+from owm_compute.backends.base import Backend
 from owm_compute.backends.local import LocalBackend
 from owm_compute.errors import ComputeError
 from owm_compute.jobs.delivery import Deliverer
@@ -36,7 +37,7 @@ class Service:
         self.deliverer = Deliverer(self.journal, self.telemetry)
         self.runner = Runner(
             self.journal,
-            LocalBackend(self.spawner, settings.cancel_grace_s),
+            self._new_backend(),
             self.deliverer,
             self.telemetry,
             settings.state_dir / "jobs",
@@ -44,6 +45,20 @@ class Service:
             device=self.device,
             ready=self.spawner.warm,
         )
+
+    def _new_backend(self) -> Backend:
+        if self.settings.backend == "local":
+            return LocalBackend(self.spawner, self.settings.cancel_grace_s)
+        try:
+            from owm_compute.backends.ray import RayBackend
+        except ImportError:
+            raise ComputeError(
+                "setting_invalid",
+                "Ray is not installed",
+                field="--backend",
+                fix="pip install -r requirements-ray.txt, or use --backend local",
+            ) from None
+        return RayBackend(self.settings.ray_address, self.settings.workers, self.settings.cancel_grace_s)
 
     @property
     def ready(self) -> bool:

@@ -27,6 +27,9 @@ class Settings:
     max_queue: int = 64
     cancel_grace_s: float = 5.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    backend: Literal["local", "ray"] = "local"
+    ray_address: str = "local"
+    workers: int = 2
     max_timeout_s: int = 24 * 3600
     max_memory_bytes: int = 64 * 2**30
     log_level: str = "INFO"
@@ -41,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-queue", type=int, default=Settings.max_queue, help="jobs that may wait")
     parser.add_argument("--cancel-grace", type=float, default=Settings.cancel_grace_s, help="seconds before the kill")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default=Settings.device)
+    parser.add_argument("--backend", choices=["local", "ray"], default=Settings.backend, help="who does the work")
+    parser.add_argument("--ray-address", default=Settings.ray_address, help="of the cluster; local starts one here")
+    parser.add_argument("--workers", type=int, default=Settings.workers, help="processes a merge has on the cluster")
     parser.add_argument("--log-level", default=Settings.log_level)
     return parser
 
@@ -59,7 +65,11 @@ def read_settings(argv: Sequence[str] | None = None) -> Settings:
             field="OWM_COMPUTE_SECRET",
             fix="set OWM_COMPUTE_SECRET to the value the edge uses, for example from `openssl rand -hex 32`",
         )
-    for name, value, least in (("--slots", args.slots, 1), ("--max-queue", args.max_queue, 1)):
+    for name, value, least in (
+        ("--slots", args.slots, 1),
+        ("--max-queue", args.max_queue, 1),
+        ("--workers", args.workers, 1),
+    ):
         if value < least:
             raise ComputeError("setting_invalid", f"{name} must be at least {least}", field=name)
     return Settings(
@@ -71,5 +81,8 @@ def read_settings(argv: Sequence[str] | None = None) -> Settings:
         max_queue=args.max_queue,
         cancel_grace_s=max(0.0, args.cancel_grace),
         device=args.device,
+        backend=args.backend,
+        ray_address=args.ray_address,
+        workers=args.workers,
         log_level=args.log_level,
     )

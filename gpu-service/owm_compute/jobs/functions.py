@@ -20,8 +20,10 @@ from owm_compute.errors import ComputeError
 from owm_compute.evaluate.classification import evaluate_classifier
 from owm_compute.jobs.work import OutputFile, WorkInput, WorkRequest
 from owm_compute.merge.linear import merge_linear
+from owm_compute.merge.program import Program
 from owm_compute.merge.run import parse_program, run_merge
 from owm_compute.merge.statistics import StatisticStore
+from owm_compute.merge.workers import Workers
 from owm_compute.models.config import ModelConfig, parse_config, parse_config_bytes
 from owm_compute.models.load import load_model
 from owm_compute.progress import Progress
@@ -89,17 +91,27 @@ class Inputs:
         return sum(self.path(name).stat().st_size for name in names)
 
 
-def run_job(request: WorkRequest, progress: Progress) -> JobOutput:
-    """Runs a job in this process; raises `ComputeError` or `JobCancelled`."""
+NewWorkers = Callable[[Program], Workers]
+
+
+def run_job(request: WorkRequest, progress: Progress, new_workers: NewWorkers | None = None) -> JobOutput:
+    """Runs a job in this process, a merge on other workers where they are given.
+
+    Raises `ComputeError` or `JobCancelled`.
+    """
     out = Path(request.directory) / "out"
+    if request.kind == "merge":
+        return _merge(request, Inputs(request), out, progress, new_workers)
     return _FUNCTIONS[request.kind](request, Inputs(request), out, progress)
 
 
-def _merge(request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) -> JobOutput:
+def _merge(
+    request: WorkRequest, inputs: Inputs, out: Path, progress: Progress, new_workers: NewWorkers | None
+) -> JobOutput:
     spec = MergeSpec.model_validate(request.spec)
     started = time.monotonic()
     if spec.program is not None:
-        return _run_program(spec.program, request, inputs, out, progress)
+        return _run_program(spec.program, request, inputs, out, progress, new_workers)
     with ExitStack() as stack:
         parents = [stack.enter_context(TensorSet(inputs.shards(parent.weights))) for parent in spec.models]
         report = merge_linear(
@@ -127,7 +139,14 @@ def _merge(request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) 
     return JobOutput([file], record, report.bytes_read, "cpu")
 
 
-def _run_program(name: str, request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) -> JobOutput:
+def _run_program(
+    name: str,
+    request: WorkRequest,
+    inputs: Inputs,
+    out: Path,
+    progress: Progress,
+    new_workers: NewWorkers | None,
+) -> JobOutput:
     started = time.monotonic()
     store = StatisticStore(Path(request.directory) / "statistics.json")
     program = parse_program(inputs.path(name).read_bytes())
@@ -139,6 +158,7 @@ def _run_program(name: str, request: WorkRequest, inputs: Inputs, out: Path, pro
         progress=progress,
         statistics=store,
         on_file=lambda file: progress.finished(file.path, file.sha256, file.size),
+        workers=None if new_workers is None else new_workers(program),
     )
     store.save()
     record = {
@@ -214,7 +234,6 @@ def _train(request: WorkRequest, inputs: Inputs, out: Path, progress: Progress) 
 
 
 _FUNCTIONS: dict[str, Callable[[WorkRequest, Inputs, Path, Progress], JobOutput]] = {
-    "merge": _merge,
     "evaluate": _evaluate,
     "train": _train,
 }

@@ -19,6 +19,7 @@ from owm_compute.merge.program import ConfigSpec, Program, SourceSpec
 from owm_compute.merge.prompts import add_prompts
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tokenizer import MergedTokenizer, merge_tokenizers
+from owm_compute.merge.workers import Workers
 from owm_compute.progress import Progress
 from owm_compute.tensors.open import InputFiles, open_source, read_json
 from owm_compute.tensors.operand import Source
@@ -43,13 +44,14 @@ def run_merge(
     progress: Progress,
     statistics: StatisticStore,
     on_file: Callable[[FileReport], None] | None = None,
+    workers: Workers | None = None,
 ) -> MergeReport:
     """Runs a program over a job's inputs; see `run_program`.
 
     Writes `config.json` and the tokenizer's files too, where the program says so.
     """
     with ExitStack() as stack:
-        sources, tokenizer = _open_all(program, inputs, statistics, progress, stack)
+        sources, tokenizer = open_sources(program, inputs, statistics, progress, stack)
         facts = {} if tokenizer is None else {"tokenizer": {"rows": tokenizer.rows, "notes": tokenizer.notes}}
         report = run_program(
             program,
@@ -60,6 +62,7 @@ def run_merge(
             statistics=statistics,
             on_file=on_file,
             facts=facts,
+            workers=workers,
         )
     texts = dict(tokenizer.files) if tokenizer is not None else {}
     if program.config is not None:
@@ -68,9 +71,10 @@ def run_merge(
     return replace(report, files=[*report.files, *(_write(output / name, raw) for name, raw in texts.items())])
 
 
-def _open_all(
+def open_sources(
     program: Program, inputs: InputFiles, statistics: StatisticStore, progress: Progress, stack: ExitStack
 ) -> tuple[Sequence[Source], MergedTokenizer | None]:
+    """The sources of a program as its operations see them, tokenizers and alignment applied; `stack` closes them."""
     sources: Sequence[Source] = [
         stack.enter_context(_open(spec, inputs, statistics, progress, stack)) for spec in program.sources
     ]
@@ -89,7 +93,7 @@ def _open(
     spec: SourceSpec, inputs: InputFiles, statistics: StatisticStore, progress: Progress, stack: ExitStack
 ) -> Source:
     if spec.program is not None:
-        parts, _ = _open_all(spec.program, inputs, statistics, progress, stack)
+        parts, _ = open_sources(spec.program, inputs, statistics, progress, stack)
         return ComputedSource(spec.label, spec.program, parts, statistics)
     return open_source(spec, inputs)
 
