@@ -268,6 +268,9 @@ def test_low_rank_updates_merged_in_their_basis_keep_its_rank(merge: Merger) -> 
         assert int((values > 1e-4 * values[0]).sum()) <= 6
     # One model alone, with all its coordinates, is itself.
     assert torch.allclose(merge("knots_ties", models[:1], base, out="one"), models[0], atol=1e-4)
+    # Nothing changed: nothing to merge.
+    for method in ("knots_ties", "core_iso_c"):
+        assert merge(method, [models[0], models[0]], models[0], out=f"{method} of none").equal(models[0])
 
 
 @pytest.mark.parametrize("shape", [(30, 20), (20, 30), (8, 3, 2, 2)])

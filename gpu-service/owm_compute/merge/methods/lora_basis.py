@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 
 from owm_compute.merge.method import Apply, Bounds, Each, Operands, merge_method
-from owm_compute.merge.methods.matrices import merge_matrices, nearest_orthogonal
+from owm_compute.merge.methods.matrices import Factors, decompose, merge_matrices, nearest_orthogonal, weighted_sum
 
 Scale = Annotated[float, Bounds(note="factor of the merged difference from the base")]
 Floor = Annotated[
@@ -30,13 +30,16 @@ def knots_ties(
 
     [ΔW₁ … ΔW_N] = U·S·[V₁ᵀ … V_Nᵀ]; the Vᵢᵀ are trimmed, signs elected and the agreeing ones averaged into Vᵀ:
     base + λ·U·S·Vᵀ. For LoRA fine-tunes of one base. Other shapes than matrices are averaged by weight.
-    Memory: (N + 3)·m·n numbers and 3·m² in float64.
+    Memory: (N + 4)·m·n numbers.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
-        basis, values = _left_basis(deltas, floor)
-        right = [(basis / values).T @ delta for delta in deltas]
-        return (basis * values) @ _ties(right, weight, density)
+        parts = [_low_rank(delta, floor) for delta in deltas]
+        # The rows of each Vᵢᵀ are orthonormal: what is beside each other has the singular values of the left factors.
+        u, s, mixed = _low_rank(torch.cat([left * values for left, values, _ in parts], dim=1), floor)
+        coordinates = torch.split(mixed, [len(values) for _, values, _ in parts], dim=1)
+        rights = [block @ vt for block, (_, _, vt) in zip(coordinates, parts, strict=True)]
+        return (u * s) @ _ties(rights, weight, density)
 
     total = sum(weight)
     shares = [w / total for w in weight] if abs(total) > 1e-8 else list(weight)
@@ -51,39 +54,27 @@ def core_iso_c(operands: Operands, *, lambda_: Scale = 1.0, floor: Floor = 1e-4)
 
     U spans the columns of all ΔWᵢ and V their rows; the core Uᵀ·Σ ΔWᵢ·V = P·S·Qᵀ gives base + λ·U·mean(S)·P·Qᵀ·Vᵀ.
     Unlike Iso-C the mean is over the core's singular values, not over those of the whole matrix, most of them zero.
-    For LoRA fine-tunes of one base. Other shapes than matrices are averaged. Memory: N·m·n numbers and 3·(m² + n²) in
-    float64.
+    For LoRA fine-tunes of one base. Other shapes than matrices are averaged. Memory: (N + 4)·m·n numbers.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
-        left, _ = _left_basis(deltas, floor)
-        right, _ = _left_basis([delta.T for delta in deltas], floor)
-        core = torch.zeros(left.shape[1], right.shape[1], dtype=left.dtype, device=left.device)
-        for delta in deltas:
-            core += left.T @ delta @ right
-        if not core.numel():
+        parts = [_low_rank(delta, floor) for delta in deltas]
+        if not any(len(values) for _, values, _ in parts):
             return torch.zeros_like(deltas[0])
-        directions, values = nearest_orthogonal(core)
-        return left @ directions.mul_(values.mean()) @ right.T
+        left, _, _ = _low_rank(torch.cat([u * s for u, s, _ in parts], dim=1), floor)
+        _, _, right = _low_rank(torch.cat([s[:, None] * vt for _, s, vt in parts]), floor)
+        cores = [(left.T @ u * s) @ (vt @ right.T) for u, s, vt in parts]
+        directions, values = nearest_orthogonal(weighted_sum(cores, [1.0] * len(cores)))
+        return left @ directions.mul_(values.mean()) @ right
 
     return merge_matrices(operands, merge, scale=lambda_)
 
 
-def _left_basis(deltas: list[torch.Tensor], floor: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Left singular vectors (m, k) and values (k,) of all matrices side by side; values above `floor` of the largest.
-
-    By way of Σ ΔWᵢΔWᵢᵀ in float64, which is exact enough for values above 1e-7 of the largest, and (m, m) however many
-    matrices there are.
-    """
-    m = len(deltas[0])
-    gram = torch.zeros(m, m, dtype=torch.float64, device=deltas[0].device)
-    for delta in deltas:
-        wide = delta.double()
-        gram += wide @ wide.T
-    squares, vectors = torch.linalg.eigh(gram)
-    kept = int((squares > max(float(squares[-1]) * floor**2, 0.0)).sum())
-    dtype = deltas[0].dtype
-    return vectors[:, m - kept :].flip(1).to(dtype), squares[m - kept :].flip(0).sqrt().to(dtype)
+def _low_rank(matrix: torch.Tensor, floor: float) -> Factors:
+    """The singular vectors of values above `floor` of the largest."""
+    u, s, vt = decompose(matrix)
+    rank = int((s > floor * s[0]).sum()) if len(s) else 0
+    return u[:, :rank].clone(), s[:rank], vt[:rank].clone()
 
 
 def _ties(parts: list[torch.Tensor], weights: Each, density: float) -> torch.Tensor:
