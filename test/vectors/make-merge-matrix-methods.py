@@ -358,9 +358,11 @@ for index, (name, shape) in enumerate(MATRICES.items()):
     ]
     models = [base + delta for delta in deltas]
     for density in (1.0, 0.5):
-        each = {"weight": [1.0, 0.5]}
+        each = {"weight": [1.0, 0.5], "density": [density, density]}
         result = base + knots(deltas, each["weight"], density)
-        case(f"{name}, density {density}", "knots_ties", models, base, each=each, values={"density": density}, result=result, tolerance=1e-5)
+        case(f"{name}, density {density}", "knots_ties", models, base, each=each, result=result, tolerance=1e-5)
+    each = {"weight": [1.0, 0.5], "density": [0.5, 0.0]}
+    case(f"{name}, density 0", "knots_ties", models, base, each=each, result="density_too_small")
     case(name, "core_iso_c", models, base, result=base + core_iso_c(deltas, 4), tolerance=1e-5)
 
 for name, shape in {**MATRICES, "convolution": (4, 3, 2, 2)}.items():

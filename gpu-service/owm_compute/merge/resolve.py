@@ -151,6 +151,12 @@ def _checked(task: Task, op: TensorOp) -> Task:
     stored = (task.base or first).stored
     dtype = stored if task.is_exact else op.dtype or stored
     settings = task.bound
+    if task.is_exact and task.method.output_shape is not None:
+        raise ComputeError(
+            "tensor_dtype_mismatch",
+            f"{task.method.name} takes floating-point tensors, not {task.name!r} of {first.dtype}",
+            field=task.name,
+        )
     if task.method.check is not None and not task.is_exact:
         task.method.check(task.name, task.shape, settings)
     shape = task.shape if task.method.output_shape is None else task.method.output_shape(task.shape, settings)

@@ -8,6 +8,7 @@ import torch
 
 from owm_compute.merge.method import Apply, Bounds, Each, Operands, merge_method
 from owm_compute.merge.methods.matrices import Factors, decompose, merge_matrices, nearest_orthogonal, weighted_sum
+from owm_compute.merge.methods.sparsify import require_survivors
 
 Scale = Annotated[float, Bounds(note="factor of the merged difference from the base")]
 Floor = Annotated[
@@ -16,13 +17,19 @@ Floor = Annotated[
 
 
 @merge_method(
-    "knots_ties", reference="arXiv:2410.19735", base="required", deltas=True, determinism="tolerance", matrix=True
+    "knots_ties",
+    reference="arXiv:2410.19735",
+    base="required",
+    deltas=True,
+    determinism="tolerance",
+    matrix=True,
+    check=require_survivors,
 )
 def knots_ties(
     operands: Operands,
     *,
     weight: Annotated[Each, Bounds(note="factor of each model's update", default=1.0)],
-    density: Annotated[float, Bounds(0, 1, "share of each model's coordinates that is kept, the largest")] = 1.0,
+    density: Annotated[Each, Bounds(0, 1, "fraction of each model's coordinates that is kept", default=1.0)],
     lambda_: Scale = 1.0,
     floor: Floor = 1e-4,
 ) -> Apply:
@@ -77,9 +84,10 @@ def _low_rank(matrix: torch.Tensor, floor: float) -> Factors:
     return u[:, :rank].clone(), s[:rank], vt[:rank].clone()
 
 
-def _ties(parts: list[torch.Tensor], weights: Each, density: float) -> torch.Tensor:
+def _ties(parts: list[torch.Tensor], weights: Each, densities: Each) -> torch.Tensor:
     """Trims each matrix to its largest elements, elects signs by the weighted sum, averages what agrees."""
-    terms = [_largest(part, density) * weight for part, weight in zip(parts, weights, strict=True)]
+    trimmed = [_largest(part, share) for part, share in zip(parts, densities, strict=True)]
+    terms = [part * weight for part, weight in zip(trimmed, weights, strict=True)]
     total = torch.stack(terms).sum(dim=0)
     sign = torch.where(total >= 0, 1.0, -1.0)
     merged, divisor = torch.zeros_like(total), torch.zeros_like(total)

@@ -17,6 +17,16 @@ MaxRank = Annotated[int, Bounds(1, 65_536, "rank of the adapter at most; a small
 Epsilon = Annotated[float, Bounds(0, note="singular values up to this are left out: their factors are zero")]
 
 
+def _require_matrix(tensor: str, shape: tuple[int, ...], _parameters: Mapping[str, Any]) -> None:
+    if len(shape) < 2 or 0 in shape:
+        raise ComputeError(
+            "tensor_shape_mismatch",
+            f"tensor {tensor!r} of shape {list(shape)} has no low-rank factors",
+            field=tensor,
+            fix="extract a LoRA from matrices and convolution kernels only",
+        )
+
+
 def _a_shape(shape: tuple[int, ...], settings: Mapping[str, Any]) -> tuple[int, ...]:
     return (_rank(shape, settings), *shape[1:])
 
@@ -34,6 +44,7 @@ def _b_shape(shape: tuple[int, ...], settings: Mapping[str, Any]) -> tuple[int, 
     determinism="tolerance",
     matrix=True,
     output_shape=_a_shape,
+    check=_require_matrix,
 )
 def lora_a(operands: Operands, *, max_rank: MaxRank = 128, sv_epsilon: Epsilon = 0.0) -> Apply:
     """Factor A = √S·Vᵀ (r, in) of the best approximation B·A of rank r to the difference model − base = U·S·Vᵀ.
@@ -54,6 +65,7 @@ def lora_a(operands: Operands, *, max_rank: MaxRank = 128, sv_epsilon: Epsilon =
     determinism="tolerance",
     matrix=True,
     output_shape=_b_shape,
+    check=_require_matrix,
 )
 def lora_b(operands: Operands, *, max_rank: MaxRank = 128, sv_epsilon: Epsilon = 0.0) -> Apply:
     """Factor B = U·√S (out, r) of the approximation whose other half is `lora_a`; (out, r, 1, 1) for convolutions."""
@@ -75,12 +87,6 @@ def _factors(operands: Operands, max_rank: int, sv_epsilon: float) -> Factors:
 
 
 def _rank(shape: tuple[int, ...], settings: Mapping[str, Any]) -> int:
-    if len(shape) < 2 or 0 in shape:
-        raise ComputeError(
-            "tensor_shape_mismatch",
-            f"a tensor of shape {list(shape)} has no low-rank factors",
-            fix="extract a LoRA from matrices and convolution kernels only",
-        )
     rank: int = settings["max_rank"]
     return min(rank, shape[0], math.prod(shape[1:]))
 

@@ -6,8 +6,8 @@ All stay in the span of the operands, so each comes down to one factor an operan
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
 
@@ -79,7 +79,11 @@ def nuslerp(
     return apply
 
 
-@merge_method("multislerp", reference=_MERGEKIT, base="optional", least=2, deltas=True)
+def _require_sum(tensor: str, _shape: tuple[int, ...], parameters: Mapping[str, Any]) -> None:
+    scale_weights(parameters["weight"], parameters["normalize_weights"], tensor)
+
+
+@merge_method("multislerp", reference=_MERGEKIT, base="optional", least=2, deltas=True, check=_require_sum)
 def multislerp(
     operands: Operands,
     *,
