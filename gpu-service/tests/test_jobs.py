@@ -62,7 +62,9 @@ def test_a_program_aligns_and_reads_prompts_inside_the_fence(
     assert ended["state"] == "succeeded", ended["error"]
     assert ended["result"]["record"]["determinism"] == "tolerance"
     written = {file["path"]: edge.blobs[file["sha256"]] for file in ended["result"]["files"]}
-    [alignment] = json.loads(written["merge-record.jsonl"].splitlines()[0])["alignment"]
+    head = json.loads(written["merge-record.jsonl"].splitlines()[0])
+    assert head["program_sha256"] == hashlib.sha256(files["program.json"]).hexdigest()
+    [alignment] = head["alignment"]
     assert alignment["model"] == "b"
     assert 0 < alignment["groups"]["layers.0"]["moved"] <= 1
 

@@ -159,6 +159,7 @@ def _run_program(
         statistics=store,
         on_file=lambda file: progress.finished(file.path, file.sha256, file.size),
         workers=None if new_workers is None else new_workers(program),
+        program_sha256=inputs.sha256(name),
     )
     store.save()
     record = {

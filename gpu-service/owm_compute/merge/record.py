@@ -24,7 +24,8 @@ _PIECE = 1 << 20
 class Record:
     """`merge-record.jsonl` being written: a head, then a line a finished tensor.
 
-    The head names program and engine, and what was found before the first tensor: by an alignment, by tokenizers.
+    The head names program and engine, and what was found before the first tensor: by an alignment, by tokenizers. A
+    program that was read from a file is named by the digest of that file, which `found` then holds.
     """
 
     def __init__(self, path: Path, program: Program, found: Mapping[str, Any]) -> None:

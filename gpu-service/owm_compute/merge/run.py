@@ -45,14 +45,17 @@ def run_merge(
     statistics: StatisticStore,
     on_file: Callable[[FileReport], None] | None = None,
     workers: Workers | None = None,
+    program_sha256: str | None = None,
 ) -> MergeReport:
-    """Runs a program over a job's inputs; see `run_program`.
+    """Runs a program over a job's inputs; see `run_program`. `program_sha256`: of the file that it was read from.
 
     Writes `config.json` and the tokenizer's files too, where the program says so.
     """
     with ExitStack() as stack:
         sources, tokenizer = open_sources(program, inputs, statistics, progress, stack)
-        facts = {} if tokenizer is None else {"tokenizer": {"rows": tokenizer.rows, "notes": tokenizer.notes}}
+        facts: dict[str, Any] = {} if program_sha256 is None else {"program_sha256": program_sha256}
+        if tokenizer is not None:
+            facts["tokenizer"] = {"rows": tokenizer.rows, "notes": tokenizer.notes}
         report = run_program(
             program,
             sources,
