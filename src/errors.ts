@@ -66,6 +66,14 @@ const ERRORS = {
   invalid_path: [422, "{field}: {problem}"],
   merge_mismatch: [422, "{field}: {problem}"],
   invalid_weights: [422, "{field}: {problem}"],
+  input_withdrawn: [
+    403,
+    "{repo} may not be used for this job any more: {reason}. Ask its owner for access, or for a job without it.",
+  ],
+  plan_outdated: [
+    409,
+    "The job was accepted by an earlier version of this hub, which planned otherwise: ask for it again.",
+  ],
   output_invalid: [422, "The result can't be published: {problem}"],
   invalid_ref: [400, "Invalid reference for a {kind}: {name}"],
   protected_ref: [400, "Cannot delete {ref}"],

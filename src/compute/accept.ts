@@ -6,16 +6,14 @@ import { jobs } from "../db/schema";
 import { HubError } from "../errors";
 import { allowedEvent, eventStatement } from "../events/trail";
 import { canonicalJson } from "../formats/canonical-json";
-import { createRepo } from "../hub/lifecycle";
-import { findRepo, type Repository, targetOf } from "../hub/repositories";
-import { type JobId, newJobId, parseRefName, parseRepoId, type RefName, type RepoId, type Sha256 } from "../ids";
+import { type JobId, newJobId, type RefName, type Sha256 } from "../ids";
 import { sha256Of, storeBytes } from "../store/contents";
-import { IS_OPEN } from "../store/scopes";
+import { createDestination, findDestination } from "./destination";
 import { jobEventStatement } from "./job-events";
 import { findJobByKey, type Job, jobSubject, loadJob } from "./jobs";
-import { type Plan, purposeOf, type Source, sourcesOf } from "./plan";
+import { type Plan, purposeOf, sourcesOf } from "./plan";
 import { planJob } from "./planning";
-import type { JobRequest, OutputRequest } from "./requests";
+import type { JobRequest } from "./requests";
 
 /** D1 keeps strings of at most 2 MB. */
 const MAX_PLAN_CHARS = 1_500_000;
@@ -35,14 +33,14 @@ export async function acceptJob(caller: Caller, request: JobRequest, idempotency
   const before = await acceptedBefore(caller, requestKey, requestSha256);
   if (before !== null) return before;
 
-  const output = "output" in request ? await findOutput(caller, request.output) : null;
+  const output = "output" in request ? await findDestination(caller, request.output) : null;
   const { plan, inputs } = await planJob(caller, request);
   if (JSON.stringify(plan).length > MAX_PLAN_CHARS)
     throw new HubError("payload_too_large", {
       problem: "the inputs have too many files for one job: use models with fewer shards",
     });
   // A crash after this leaves an empty repository, which the repeated request then finds and uses.
-  const repo = output === null ? null : (output.repo ?? (await createOutput(caller, output, plan)));
+  const repo = output === null ? null : (output.repo ?? (await createDestination(caller, output, sourcesOf(plan))));
   // Before the batch, like the repository: what no job comes to name is collected.
   await storeBytes(
     platform,
@@ -84,50 +82,6 @@ async function acceptedBefore(
   if (job === null) return null;
   if (job.requestSha256 !== requestSha256) throw new HubError("idempotency_key_reused");
   return { job, isNew: false };
-}
-
-type Output = {
-  readonly id: RepoId;
-  readonly repo: Repository | null;
-  readonly ref: RefName;
-  readonly request: OutputRequest;
-};
-
-/** Where the result goes; the repository may have to be created yet. @throws forbidden | repo_not_found | invalid_field */
-async function findOutput(caller: Caller, request: OutputRequest): Promise<Output> {
-  const id = parseRepoId("model", request.repo);
-  const ref = parseRefName(`refs/heads/${request.branch}`, "output.branch");
-  try {
-    const repo = await findRepo(caller, id);
-    authorize(caller, { action: "repo.write", repo }, targetOf(repo));
-    return { id, repo, ref, request };
-  } catch (error) {
-    if (!(error instanceof HubError) || error.code !== "repo_not_found") throw error;
-    if (!request.create)
-      throw new HubError("repo_not_found", { field: "output.repo", repo: request.repo }, { cause: error });
-    return { id, repo: null, ref, request };
-  }
-}
-
-/** Private unless asked otherwise when an input is not open to all: what is derived from it stays with those who may see it. */
-async function createOutput(caller: Caller, output: Output, plan: Plan): Promise<Repository> {
-  const isPrivate = output.request.private ?? (await anyPrivate(caller, sourcesOf(plan)));
-  try {
-    return await createRepo(caller, { id: output.id, private: isPrivate });
-  } catch (error) {
-    if (!(error instanceof HubError) || error.code !== "repo_exists") throw error;
-    const repo = await findRepo(caller, output.id);
-    authorize(caller, { action: "repo.write", repo }, targetOf(repo));
-    return repo;
-  }
-}
-
-async function anyPrivate(caller: Caller, sources: readonly Source[]): Promise<boolean> {
-  const ids = asJson(sources.map((source) => source.repoId));
-  const row = await caller.platform.db.get<{ found: number }>(
-    sql`select exists (select 1 from repos r where not ${IS_OPEN} and r.id in (select value from json_each(${ids}))) as found`,
-  );
-  return row?.found === 1;
 }
 
 type NewJob = {

@@ -14,9 +14,10 @@ import { loadInputs } from "./inputs";
 import { jobEventStatement, sourceEventsStatement } from "./job-events";
 import { endJob, hasEnded, type Job, type JobError, loadJob } from "./jobs";
 import { Unverified } from "./outputs";
-import { Plan, submissionOf } from "./plan";
+import { type Plan, planOf, submissionOf } from "./plan";
 import { publish } from "./publish";
 import { startStatements, takeReport } from "./reports";
+import { standingCaller } from "./standing";
 
 /** What a durable runtime offers: both remember what they did, so that a rerun goes on where the last one stopped. */
 export type Steps = {
@@ -83,13 +84,33 @@ async function fail(platform: Platform, job: Job, error: JobError): Promise<Next
   return AGAIN;
 }
 
+/** What failed on our side is thrown again, and so tried again; what the request, its inputs or its result are to blame for ends the job. */
+async function failBy(platform: Platform, job: Job, error: unknown): Promise<Next> {
+  if (!(error instanceof HubError) || error.status >= 500) throw error;
+  if (error.code === "job_ended") return AGAIN;
+  const { field, fix } = error.fields;
+  return fail(platform, job, {
+    code: error.code,
+    message: error.message,
+    field: field === undefined ? undefined : String(field),
+    fix: fix === undefined ? undefined : String(fix),
+  });
+}
+
 async function handOver(platform: Platform, job: Job): Promise<Next> {
   const { publicUrl, secret } = platform.config;
+  let plan: Plan;
+  try {
+    plan = planOf(job.spec);
+    await standingCaller(platform, job, plan);
+  } catch (error) {
+    return failBy(platform, job, error);
+  }
   const body = submissionOf(
     {
       id: job.id,
       attempt: job.attempt,
-      plan: Plan.parse(job.spec),
+      plan,
       inputs: await loadInputs(platform, job.id),
       timeoutS: Math.round((job.deadlineAt - job.createdAt) / 1000),
     },
@@ -176,16 +197,7 @@ async function finish(platform: Platform, job: Job, report: Report): Promise<Nex
       await publish(platform, job, report.result);
     } catch (error) {
       if (error instanceof Unverified) return pause(platform, job);
-      // What the request or the result is to blame for ends the job; what failed here is tried again.
-      if (!(error instanceof HubError) || error.status >= 500) throw error;
-      if (error.code === "job_ended") return AGAIN;
-      const { field, fix } = error.fields;
-      return fail(platform, job, {
-        code: error.code,
-        message: error.message,
-        field: field === undefined ? undefined : String(field),
-        fix: fix === undefined ? undefined : String(fix),
-      });
+      return failBy(platform, job, error);
     }
     return DONE;
   }

@@ -1,6 +1,7 @@
 // The plan of a job, kept in its row: what the compute service gets, with every revision resolved to digests, and what publishing needs.
 import * as z from "zod";
 import type { Purpose } from "../access/policy";
+import { HubError } from "../errors";
 import { ModeColumn } from "../hub/tree-edit";
 import { type JobId, parseFilePath, parseGitId, parseSha256 } from "../ids";
 import { STORED } from "../store/contents";
@@ -49,11 +50,14 @@ const MergeParent = Source.extend({
   weight: z.number().nullable(),
 });
 
+/** A document, or a list of them. */
+export const CanonicalRecipe = z.union([z.record(z.string(), z.unknown()), z.array(z.record(z.string(), z.unknown()))]);
+
 const MergePlan = z.object({
   kind: z.literal("merge"),
   compute: ComputeSpec,
   /** In its canonical form, with the digest of that; `recipeText` is what was sent, where that was YAML. */
-  recipe: z.record(z.string(), z.unknown()),
+  recipe: CanonicalRecipe,
   recipeSha256: sha256,
   recipeText: z.string().nullable(),
   /** What the compute service executes: a content that the job holds, and an input of it under this name. */
@@ -126,6 +130,13 @@ export type EvaluatePlan = z.output<typeof EvaluatePlan>;
 export type TrainPlan = z.output<typeof TrainPlan>;
 export type Source = z.output<typeof Source>;
 
+/** The plan of a job, from its row. @throws plan_outdated for one that an earlier version of the hub made */
+export function planOf(spec: unknown): Plan {
+  const plan = Plan.safeParse(spec);
+  if (!plan.success) throw new HubError("plan_outdated", {}, { cause: plan.error });
+  return plan.data;
+}
+
 /** What a job of this kind takes weights and data for. */
 export const purposeOf = (kind: Plan["kind"]): Purpose => (kind === "verify" ? "merge" : kind);
 
@@ -167,7 +178,7 @@ type Addressed = {
 };
 
 /** What merging tensor by tensor and evaluating a batch at a time need together with the framework. Bytes. */
-const MEMORY_BYTES = 4 * 2 ** 30;
+export const MEMORY_BYTES = 4 * 2 ** 30;
 
 /** The body of the submission. It follows from the row alone, so that a repeated submission is the same to the byte. */
 export function submissionOf(job: Addressed, publicUrl: string, token: string): string {

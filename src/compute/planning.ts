@@ -3,33 +3,24 @@
 import * as z from "zod";
 import type { Caller } from "../access/caller";
 import { HubError } from "../errors";
-import { canonicalJson } from "../formats/canonical-json";
 import { findStoredFiles, type StoredFile } from "../hub/files";
 import { findSnapshots, repoName } from "../hub/repositories";
-import { parseFilePath, type Sha256 } from "../ids";
-import { sha256Of } from "../store/contents";
+import { parseFilePath } from "../ids";
+import { draftMerge } from "./merge/draft";
+import { type PlannedMerge, planDraft } from "./merge/job-plan";
 import { planVerification } from "./merge/verify";
 import type { EvaluatePlan, MergePlan, Plan, TrainPlan } from "./plan";
-import {
-  type EvaluateRequest,
-  type JobRequest,
-  type MergeRequest,
-  type TrainRequest,
-  weightedModels,
-} from "./requests";
+import { type EvaluateRequest, type JobRequest, type MergeRequest, recipeOf, type TrainRequest } from "./requests";
 import { findModels, type Located, locate, type ModelFiles, readWhole, revisionQuery, sourceOf } from "./sources";
-import { checkMergeable, readWeights } from "./weights";
+import { readWeights } from "./weights";
 
-/** `inputs`: what the hub made for the job to read. */
-export type Planned = {
-  readonly plan: Plan;
-  readonly inputs: readonly { readonly name: string; readonly sha256: Sha256; readonly bytes: Uint8Array }[];
-};
+/** A plan, and what the hub made for the job to read. */
+export type Planned = { readonly plan: Plan; readonly inputs: PlannedMerge["inputs"] };
 
 export async function planJob(caller: Caller, request: JobRequest): Promise<Planned> {
   switch (request.kind) {
     case "merge":
-      return { plan: await planMerge(caller, request), inputs: [] };
+      return planMerge(caller, request);
     case "verify":
       return { plan: await planVerification(caller, request), inputs: [] };
     case "evaluate":
@@ -44,69 +35,11 @@ const named = (folder: string, files: readonly StoredFile[]) =>
 const namesOf = (folder: string, files: readonly StoredFile[]): string[] =>
   files.map((file) => `${folder}/${file.path}`);
 
-async function planMerge(caller: Caller, request: MergeRequest): Promise<MergePlan> {
-  const wanted = weightedModels(request);
-  const located = await locate(
-    caller,
-    "merge",
-    wanted.map(({ model, field }) => ({ type: "model", reference: model, field })),
-  );
+async function planMerge(caller: Caller, request: MergeRequest): Promise<PlannedMerge> {
+  const draft = await draftMerge(caller, recipeOf(request));
+  const planned = await planDraft(caller, draft, request.output.message ?? null);
   const base = await findBase(caller, request.base_model);
-  const models = await findModels(caller.platform, located);
-  await checkMergeable(caller.platform, models);
-  const [first] = models;
-  if (first === undefined) throw new HubError("invalid_field", { field: "models", problem: "is empty" });
-  const { id, sha256, size, lfs, holding } = first.config;
-  const recipe = {
-    merge_method: request.method,
-    models: models.map(({ snapshot }, i) => ({
-      model: `${repoName(snapshot.repo)}@${snapshot.commit}`,
-      parameters: { weight: wanted[i]?.weight ?? 0 },
-    })),
-    parameters: { normalize: request.normalize },
-    ...(request.out_dtype === null ? {} : { out_dtype: request.out_dtype }),
-  };
-  return {
-    kind: "merge",
-    compute: {
-      method: request.method,
-      models: models.map((model, i) => ({
-        weights: namesOf(`models/${i}`, model.weights),
-        weight: wanted[i]?.weight ?? 0,
-      })),
-      normalize: request.normalize,
-      out_dtype: request.out_dtype,
-      output: "model.safetensors",
-    },
-    recipe,
-    recipeSha256: sha256Of(canonicalJson(recipe)),
-    recipeText: null,
-    program: null,
-    parents: models.map((model, i) => ({
-      ...sourceOf(model, named(`models/${i}`, model.weights)),
-      role: "model",
-      field: model.field,
-      licence: null,
-      weight: wanted[i]?.weight ?? 0,
-    })),
-    base,
-    donor: { repo: repoName(first.snapshot.repo), commit: first.snapshot.commit },
-    copied: [
-      {
-        path: parseFilePath("config.json", "path"),
-        file: { kind: "file", id, sha256, size, lfs, mode: null, holding },
-      },
-    ],
-    outputs: [parseFilePath("model.safetensors", "path")],
-    documents: [],
-    licence: null,
-    libraryName: "owm",
-    pipelineTag: null,
-    notes: [],
-    determinism: "exact",
-    seed: 0,
-    message: request.output.message ?? null,
-  };
+  return base === null ? planned : { ...planned, plan: { ...planned.plan, base } };
 }
 
 async function findBase(caller: Caller, reference: string | undefined): Promise<MergePlan["base"]> {

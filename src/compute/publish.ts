@@ -1,6 +1,5 @@
 // What a finished job writes back: a revision or an evaluation, whole or not at all.
 import { authorize, type Caller } from "../access/caller";
-import { standingActor } from "../access/standing";
 import { commitBatch, type Statement } from "../db/client";
 import { evaluations } from "../db/schema";
 import { HubError } from "../errors";
@@ -26,7 +25,8 @@ import { kindOf } from "./merge/card";
 import { MERGE_RECORDS, mergedFiles } from "./merge/revision";
 import { compareOutputs } from "./merge/verify";
 import { entriesOf, type HeldFile, type OutputEntry, verifiedOutputs } from "./outputs";
-import { type MergePlan, outputPaths, Plan, type Source, type TrainPlan } from "./plan";
+import { type MergePlan, outputPaths, planOf, type Source, type TrainPlan } from "./plan";
+import { standingCaller } from "./standing";
 import { trainingCard } from "./training-card";
 
 /** Others may move the branch meanwhile; more rounds than this is a storm, and the step is repeated later. */
@@ -43,10 +43,9 @@ const RECORDS = new Set([...MERGE_RECORDS, "training.json"]);
  * @throws output_invalid | forbidden | repo_not_found, which fail the job; job_ended when something else ended it first
  */
 export async function publish(platform: Platform, job: Job, result: Result): Promise<void> {
-  const plan = Plan.parse(job.spec);
-  const actor = await standingActor(platform, job.actorId);
-  if (actor === null) throw new HubError("forbidden", { reason: "the account that started the job is gone" });
-  const caller: Caller = { platform, actor };
+  const plan = planOf(job.spec);
+  // Asked again: who may no longer use what went into it publishes nothing of it.
+  const caller = await standingCaller(platform, job, plan);
   if (plan.kind === "verify") return endWith(caller, job, { state: "succeeded", result: compareOutputs(plan, result) });
   const made = await verifiedOutputs(platform, job, result.files, outputPaths(plan));
   if (plan.kind !== "evaluate") return publishRevision(caller, job, plan, result, made);

@@ -32,6 +32,14 @@ export type GgufHeader = {
   readonly parameters: number;
 };
 
+export type GgufTensor = {
+  readonly name: string;
+  /** By number, as in ggml. */
+  readonly type: number;
+  /** Fastest axis first, as the file has it. */
+  readonly dimensions: readonly number[];
+};
+
 const reject = (code: string, problem: string): never => {
   throw new FormatError(`gguf.${code}`, problem);
 };
@@ -257,7 +265,8 @@ async function readMetadata(cursor: Cursor, entries: number): Promise<Said> {
   return { texts, numbers, tokens };
 }
 
-async function countParameters(cursor: Cursor, tensors: number): Promise<number> {
+/** How many numbers the tensors hold together; each is told to `take`. */
+async function readTensors(cursor: Cursor, tensors: number, take: (tensor: GgufTensor) => void): Promise<number> {
   let total = 0;
   for (let i = 0; i < tensors; i++) {
     const name = await readText(cursor, "a tensor's name", MAX_KEY_BYTES);
@@ -265,17 +274,22 @@ async function countParameters(cursor: Cursor, tensors: number): Promise<number>
     const dimensions = cursor.u32();
     if (dimensions > MAX_DIMENSIONS) reject("shape", `tensor ${quote(name)} has ${dimensions} dimensions`);
     await cursor.need(8 * dimensions + 12);
-    let count = 1;
-    for (let axis = 0; axis < dimensions; axis++) count *= cursor.u64(`a dimension of ${quote(name)}`);
-    cursor.skip(12);
-    total += count;
+    const shape: number[] = [];
+    for (let axis = 0; axis < dimensions; axis++) shape.push(cursor.u64(`a dimension of ${quote(name)}`));
+    take({ name, type: cursor.u32(), dimensions: shape });
+    cursor.skip(8);
+    total += shape.reduce((product, dimension) => product * dimension, 1);
     if (total > Number.MAX_SAFE_INTEGER) reject("shape", "has more than 2^53-1 numbers");
   }
   return total;
 }
 
-/** Reads the header through `read(offset, length)`, which must return exactly `length` bytes. */
-export async function readGgufHeader(read: ReadRange, fileSize: number): Promise<GgufHeader> {
+/** Reads the header through `read(offset, length)`, which must return exactly `length` bytes; `take` is told of each tensor. */
+export async function readGgufHeader(
+  read: ReadRange,
+  fileSize: number,
+  take: (tensor: GgufTensor) => void = () => undefined,
+): Promise<GgufHeader> {
   const cursor = new Cursor(read, fileSize);
   await cursor.need(24);
   if (cursor.text(4) !== "GGUF") reject("magic", "does not start with GGUF");
@@ -287,7 +301,7 @@ export async function readGgufHeader(read: ReadRange, fileSize: number): Promise
   if (tensors > MAX_TENSORS) reject("tensors", `declares ${tensors} tensors; at most ${MAX_TENSORS} are read`);
   if (entries > MAX_ENTRIES) reject("entries", `declares ${entries} entries; at most ${MAX_ENTRIES} are read`);
   const { texts, numbers, tokens } = await readMetadata(cursor, entries);
-  const parameters = await countParameters(cursor, tensors);
+  const parameters = await readTensors(cursor, tensors, take);
   const architecture = texts.get("general.architecture");
   const token = async (name: "bos" | "eos"): Promise<string | undefined> => {
     const position = tokens?.[numbers.get(`tokenizer.ggml.${name}_token_id`) ?? -1];

@@ -4,7 +4,7 @@ import * as z from "zod";
 import { asJson, queryRows } from "../db/client";
 import { HubError } from "../errors";
 import { type GitId, parseSha256, parseXetHash, type Sha256, type XetHash } from "../ids";
-import type { Db, Platform } from "../platform/platform";
+import type { ByteRange, Db, Platform } from "../platform/platform";
 import {
   HeldColumn,
   type Holding,
@@ -218,6 +218,28 @@ async function readText(
   return new TextDecoder().decode(bytes);
 }
 
+const RootRow = z.object({ n: z.number(), name: z.string(), size: z.number() });
+
+/** The files at the root of several trees, by the order of the trees; names of other endings are left out. One query. */
+export async function listRoots(
+  db: Db,
+  trees: readonly TreeOf[],
+  endings: readonly string[],
+  limit: number,
+): Promise<{ readonly path: string; readonly size: number }[][]> {
+  const rows = await queryRows(
+    db,
+    RootRow,
+    sql`select t.key as n, e.name, e.size from json_each(${asJson(trees.map(({ repo, tree }) => ({ repo: repo.id, tree })))}) t
+        join tree_entries e on e.repo_id = t.value ->> 'repo' and e.tree = t.value ->> 'tree' and e.kind = 'file'
+      where exists (select 1 from json_each(${asJson(endings)}) s where substr(e.name, -length(s.value)) = s.value)
+      order by t.key, e.name limit ${limit}`,
+  );
+  const roots: { path: string; size: number }[][] = trees.map(() => []);
+  for (const { n, name, size } of rows) roots[n]?.push({ path: name, size });
+  return roots;
+}
+
 export type FileQuery = { readonly snapshot: Snapshot; readonly path: string };
 
 export type StoredFile = {
@@ -237,8 +259,15 @@ const StoredRow = EntryRow.omit({ path: true, kind: true, xet_hash: true }).exte
   content: HeldColumn.nullable(),
 });
 
-/** Files of any number of snapshots, ready to be read: one query. Null where a path names no file. @throws content_quarantined */
-export async function findStoredFiles(db: Db, wanted: readonly FileQuery[]): Promise<(StoredFile | null)[]> {
+/**
+ * Files of any number of snapshots, ready to be read: one query. Null where a path names no file. What lies within `span` of a
+ * Xet file is read without a further one. @throws content_quarantined
+ */
+export async function findStoredFiles(
+  db: Db,
+  wanted: readonly FileQuery[],
+  span?: ByteRange,
+): Promise<(StoredFile | null)[]> {
   const parameter = wanted.map(({ snapshot, path }) => ({
     repo: snapshot.repo.id,
     tree: snapshot.tree,
@@ -256,7 +285,7 @@ export async function findStoredFiles(db: Db, wanted: readonly FileQuery[]): Pro
         select w.n, w.repo, w.names, w.depth, w.level + 1, e.kind, e.id, e.sha256, e.size, e.lfs
           from walk w join tree_entries e on e.repo_id = w.repo and e.tree = w.id and e.name = json_extract(w.names, '$[' || w.level || ']')
           where w.kind = 'directory' and w.level < w.depth)
-      select w.n, w.id, w.sha256, w.size, w.lfs, ${heldContent(sql`w.repo`, sql`w.sha256`)} as content
+      select w.n, w.id, w.sha256, w.size, w.lfs, ${heldContent(sql`w.repo`, sql`w.sha256`, span)} as content
         from walk w where w.level = w.depth and w.kind = 'file'`,
   );
   const found = new Map(rows.map((row) => [row.n, row]));

@@ -3,7 +3,7 @@ import { type SQL, sql } from "drizzle-orm";
 import * as z from "zod";
 import { authorize, authorizeSight, type Caller, may } from "../access/caller";
 import type { Gate, Purpose } from "../access/policy";
-import { type Guard, queryEach, queryRows } from "../db/client";
+import { asJson, type Guard, queryEach, queryRows } from "../db/client";
 import { HubError } from "../errors";
 import {
   type AccountName,
@@ -176,6 +176,17 @@ export async function findRepoById(caller: Caller, repoId: string): Promise<Repo
     sql`select ${selectRepo(askerOf(caller))} from repos r join accounts o on o.id = r.owner_id where r.id = ${repoId}`,
   );
   return sighted(caller, row && repoOf(row), { type: "model" });
+}
+
+/** Those that are there, by id, whether the caller may see them or not. One query. */
+export async function findReposById(caller: Caller, ids: readonly string[]): Promise<Map<string, Repository>> {
+  const rows = await queryRows(
+    caller.platform.db,
+    RepoRow,
+    sql`select ${selectRepo(askerOf(caller))} from repos r join accounts o on o.id = r.owner_id
+      where r.id in (select value from json_each(${asJson(ids)}))`,
+  );
+  return new Map(rows.map((row) => [row.repo_id, repoOf(row)]));
 }
 
 function sighted(caller: Caller, repo: Repository | undefined, id: { readonly type: RepoType }): Repository {

@@ -334,6 +334,13 @@ export class FakeCompute {
   }
 }
 
+/** What the compute service makes of a merge's program whose output is these weights. */
+export const mergeOutputs = (weights: Uint8Array): Record<string, Uint8Array> => ({
+  "model.safetensors": weights,
+  "config.json": new TextEncoder().encode(CONFIG),
+  "merge-record.jsonl": new TextEncoder().encode('{"schema":"owm.merge-record/1"}\n'),
+});
+
 export const successOf = (
   submission: Submission,
   files: Record<string, Uint8Array>,

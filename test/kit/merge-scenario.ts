@@ -6,7 +6,7 @@ import { driveJob } from "../../src/compute/drive";
 import { type Job, loadJob } from "../../src/compute/jobs";
 import type { JobId } from "../../src/ids";
 import { administrator, type Client, user } from "./actors";
-import { FakeCompute, MemorySteps, publishModel, safetensors, TestPlatform } from "./jobs";
+import { FakeCompute, MemorySteps, mergeOutputs, publishModel, safetensors, TestPlatform } from "./jobs";
 
 export const MERGED = safetensors({ w: [2, 3], b: [4] });
 
@@ -42,11 +42,7 @@ export class MergeScenario {
   }
 
   /** Drives the job; the compute service finishes while the driver waits for the first time. */
-  async drive(
-    id: JobId,
-    steps = new MemorySteps(),
-    files: Record<string, Uint8Array> = { "model.safetensors": MERGED },
-  ) {
+  async drive(id: JobId, steps = new MemorySteps(), files: Record<string, Uint8Array> = mergeOutputs(MERGED)) {
     let finished = false;
     steps.onWait = async () => {
       if (finished) return;

@@ -5,7 +5,7 @@ import { canonicalJson } from "../../formats/canonical-json";
 import { parseFilePath, parseGitId, parseSha256 } from "../../ids";
 import { jsonNestsDeeperThan } from "../../streams/ndjson";
 import type { Engine, OutputFile } from "../contract";
-import type { MergePlan } from "../plan";
+import { CanonicalRecipe, type MergePlan } from "../plan";
 
 export const RECIPE_PATH = "recipe.json";
 /** What the compute service executed, as it executed it. */
@@ -29,12 +29,10 @@ const File = z.object({ path, sha256, size });
 /** As the program calls it. */
 const InputFile = File.extend({ name: path });
 
-const Fields = z.record(z.string(), z.unknown());
-
 const RecipeDocument = z.object({
   schema: z.literal("owm.recipe/2"),
   /** In its canonical form, which `recipe_sha256` is the digest of: a document or several. */
-  recipe: z.union([Fields, z.array(Fields).min(1)]),
+  recipe: CanonicalRecipe,
   recipe_sha256: sha256,
   /** The recipe with every parameter resolved. */
   program: InputFile.nullable(),

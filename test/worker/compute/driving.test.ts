@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import * as z from "zod";
 import { driveJob } from "../../../src/compute/drive";
 import { fileLine } from "../../kit/actors";
-import { Crash, digest, MemorySteps, safetensors, successOf } from "../../kit/jobs";
+import { Crash, digest, MemorySteps, mergeOutputs, safetensors, successOf } from "../../kit/jobs";
 import { MERGED, MergeScenario } from "../../kit/merge-scenario";
 
 const at = new MergeScenario();
@@ -35,10 +35,10 @@ describe("a merge", () => {
     expect(recipe.body).toMatchObject({
       schema: "owm.recipe/2",
       recipe: { merge_method: "linear" },
-      inputs: [
-        { repo: "ada/a", path: "model.safetensors" },
-        { repo: "ada/b", path: "model.safetensors" },
-      ],
+      inputs: expect.arrayContaining([
+        expect.objectContaining({ repo: "ada/a", path: "model.safetensors" }),
+        expect.objectContaining({ repo: "ada/b", path: "model.safetensors" }),
+      ]),
       outputs: expect.arrayContaining([{ path: "model.safetensors", sha256: digest(MERGED), size: MERGED.byteLength }]),
     });
     const provenance = await at.ada.get(`/ada/merged/resolve/main/provenance.intoto.jsonl`);
@@ -52,7 +52,10 @@ describe("a merge", () => {
     expect(lineage.body).toMatchObject({
       commit,
       parents: [
-        { relation: "merge", source: { repo: "ada/a", files: [{ path: "model.safetensors" }] } },
+        {
+          relation: "merge",
+          source: { repo: "ada/a", files: [{ path: "config.json" }, { path: "model.safetensors" }] },
+        },
         { relation: "merge", source: { repo: "ada/b" } },
       ],
     });
@@ -68,21 +71,15 @@ describe("a merge", () => {
       id,
       attempt: 1,
       kind: "merge",
-      spec: {
-        method: "linear",
-        models: [
-          { weights: ["models/0/model.safetensors"], weight: 0.5 },
-          { weights: ["models/1/model.safetensors"], weight: 0.5 },
-        ],
-        normalize: true,
-        out_dtype: null,
-        output: "model.safetensors",
-      },
+      spec: { program: "program.json", output_bytes: expect.any(Number) },
       hub: { result_url: `http://hub.test/api/v1/jobs/${id}/result` },
     });
     expect(at.compute.last.inputs.map((input) => input.name)).toEqual([
+      "models/0/config.json",
       "models/0/model.safetensors",
+      "models/1/config.json",
       "models/1/model.safetensors",
+      "program.json",
     ]);
   });
 
@@ -91,7 +88,7 @@ describe("a merge", () => {
     const [mainHead] = await at.commits();
     const id = await at.accept({ branch: "half", message: "Half and half" });
     at.compute.becomes(id, "queued");
-    await at.drive(id, new MemorySteps(), { "model.safetensors": safetensors({ w: [9, 9], b: [9] }) });
+    await at.drive(id, new MemorySteps(), mergeOutputs(safetensors({ w: [9, 9], b: [9] })));
     const commits = await at.commits("ada/merged", "half");
     expect(commits[0]).toMatchObject({ title: "Half and half" });
     expect(commits[1]?.id).toBe(mainHead?.id);
@@ -110,7 +107,8 @@ describe("a merge", () => {
     const tree = await at.paths();
     expect(tree).toContain("notes.txt");
     expect(tree).not.toContain("training.json");
-    expect(tree).not.toContain("mergekit_config.yml");
+    const mergekit = await at.ada.get("/ada/merged/resolve/main/mergekit_config.yml");
+    expect(mergekit.text).toMatch(/merge_method: linear/);
     expect(tree).not.toContain("model.safetensors.index.json");
   });
 });
@@ -182,7 +180,7 @@ describe("a crash", () => {
       waits++;
       if (waits === 1) at.compute.becomes(id, "running");
       if (waits === 2) at.compute.forget();
-      if (waits === 3) await at.compute.finish(at.compute.last, { "model.safetensors": MERGED });
+      if (waits === 3) await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
     };
     await driveJob(at.hub.platform, steps, id, 1);
     expect(at.compute.submissions.map((one) => one.attempt)).toEqual([1, 1]);
@@ -204,7 +202,7 @@ describe("the compute service", () => {
     const steps = new MemorySteps();
     steps.onWait = async (ms) => {
       waits.push(ms);
-      if (at.compute.submissions.length > 0) await at.compute.finish(at.compute.last, { "model.safetensors": MERGED });
+      if (at.compute.submissions.length > 0) await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
     };
     await driveJob(at.hub.platform, steps, id, 1);
     expect(waits[1]).toBe(7000);
@@ -231,8 +229,8 @@ describe("the compute service", () => {
     const id = await at.accept();
     const steps = new MemorySteps();
     steps.onWait = async () => {
-      await at.compute.upload(at.compute.last, MERGED);
-      at.compute.becomes(id, "succeeded", successOf(at.compute.last, { "model.safetensors": MERGED }));
+      for (const bytes of Object.values(mergeOutputs(MERGED))) await at.compute.upload(at.compute.last, bytes);
+      at.compute.becomes(id, "succeeded", successOf(at.compute.last, mergeOutputs(MERGED)));
     };
     await driveJob(at.hub.platform, steps, id, 1);
     expect(await at.job(id)).toMatchObject({ state: "succeeded" });
@@ -252,14 +250,14 @@ describe("the compute service", () => {
           error: { code: "worker_died", message: "signal 9", retryable: true },
         });
       if (waits === 2 && first !== undefined) {
-        const late = await at.compute.finish(first, { "model.safetensors": safetensors({ w: [0, 0], b: [0] }) });
+        const late = await at.compute.finish(first, mergeOutputs(safetensors({ w: [0, 0], b: [0] })));
         expect(late.status).toBe(409);
         expect(
           await (await at.compute.callBack(first, first.hub.events_url, { attempt: 1, events: [] })).json(),
         ).toEqual({
           cancel: true,
         });
-        await at.compute.finish(at.compute.last, { "model.safetensors": MERGED });
+        await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
       }
     };
     await driveJob(at.hub.platform, steps, id, 1);
@@ -273,24 +271,24 @@ describe("the compute service", () => {
   test("that reports bytes which were not uploaded for this job publishes nothing", async () => {
     const first = await at.accept();
     await at.drive(first);
-    // The bytes are on the hub, through another job: knowing their digest is not enough.
-    const id = await at.accept();
+    // The bytes are on the hub, in another repository: knowing their digest is not enough.
+    const id = await at.accept({ repo: "ada/other" });
     const steps = new MemorySteps();
     steps.onWait = async () => {
       await at.compute.callBack(
         at.compute.last,
         at.compute.last.hub.result_url,
-        successOf(at.compute.last, { "model.safetensors": MERGED }),
+        successOf(at.compute.last, mergeOutputs(MERGED)),
       );
     };
     await driveJob(at.hub.platform, steps, id, 1);
     expect(await at.job(id)).toMatchObject({ state: "failed", error: { code: "output_invalid" } });
-    expect(await at.commits()).toHaveLength(2);
+    expect(await at.commits("ada/other")).toHaveLength(1);
   });
 
   test("that reports other files than the kind makes publishes nothing", async () => {
     const id = await at.accept();
-    await at.drive(id, new MemorySteps(), { "model.safetensors": MERGED, "../evil": new Uint8Array([1]) });
+    await at.drive(id, new MemorySteps(), { ...mergeOutputs(MERGED), "../evil": new Uint8Array([1]) });
     expect(await at.job(id)).toMatchObject({ state: "failed", error: { code: "output_invalid" } });
     expect(await at.commits()).toHaveLength(1);
   });
@@ -301,15 +299,15 @@ describe("callbacks", () => {
     const id = await at.accept();
     const steps = new MemorySteps();
     steps.onWait = async () => {
-      expect((await at.compute.finish(at.compute.last, { "model.safetensors": MERGED })).status).toBe(204);
-      expect((await at.compute.finish(at.compute.last, { "model.safetensors": MERGED })).status).toBe(204);
+      expect((await at.compute.finish(at.compute.last, mergeOutputs(MERGED))).status).toBe(204);
+      expect((await at.compute.finish(at.compute.last, mergeOutputs(MERGED))).status).toBe(204);
     };
     await driveJob(at.hub.platform, steps, id, 1);
     const ended = await at.job(id);
     const again = await at.compute.callBack(
       at.compute.last,
       at.compute.last.hub.result_url,
-      successOf(at.compute.last, { "model.safetensors": MERGED }),
+      successOf(at.compute.last, mergeOutputs(MERGED)),
     );
     expect(again.status).toBe(204);
     const other = { attempt: 1, state: "failed", error: { code: "x", message: "y" } };
@@ -332,7 +330,7 @@ describe("callbacks", () => {
       await at.compute.callBack(at.compute.last, url, { attempt: 1, events: [event(1, 1), event(2, 2)] });
       await at.compute.callBack(at.compute.last, url, { attempt: 1, events: [event(2, 2), event(3, 3)] });
       expect(await at.job(id)).toMatchObject({ state: "running", progress: { done: 3, total: 3 } });
-      await at.compute.finish(at.compute.last, { "model.safetensors": MERGED });
+      await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
     };
     await driveJob(at.hub.platform, steps, id, 1);
     const rows = await env.DB.prepare("select type, data from job_events where job_id = ? order by seq")

@@ -2,9 +2,17 @@
 import { describe, expect, test } from "vitest";
 import { driveJob } from "../../../src/compute/drive";
 import { cancelJob } from "../../../src/compute/jobs";
-import { parseSha256 } from "../../../src/ids";
-import { administrator, Client, fileLine } from "../../kit/actors";
-import { digest, MemorySteps, problemAnswer, type Submission, successOf } from "../../kit/jobs";
+import { type JobId, parseSha256 } from "../../../src/ids";
+import { administrator, Client, fileLine, user } from "../../kit/actors";
+import {
+  digest,
+  MemorySteps,
+  mergeOutputs,
+  problemAnswer,
+  publishModel,
+  type Submission,
+  successOf,
+} from "../../kit/jobs";
 import { MERGED, MergeScenario } from "../../kit/merge-scenario";
 import { Backroom, download } from "../../kit/upkeep";
 import { buildFile, encodeShard, xorbSpec } from "../../kit/xet";
@@ -18,7 +26,7 @@ describe("an end that nobody wished for", () => {
     const steps = new MemorySteps();
     steps.onWait = async () => {
       await cancelJob(await at.hub.caller(at.ada), id);
-      expect((await at.compute.finish(at.compute.last, { "model.safetensors": MERGED })).status).toBe(409);
+      expect((await at.compute.finish(at.compute.last, mergeOutputs(MERGED))).status).toBe(409);
     };
     await driveJob(at.hub.platform, steps, id, 1);
     expect(await at.job(id)).toMatchObject({ state: "cancelled" });
@@ -31,7 +39,7 @@ describe("an end that nobody wished for", () => {
     const id = await at.accept();
     const steps = new MemorySteps();
     steps.onWait = async () => {
-      await at.compute.finish(at.compute.last, { "model.safetensors": MERGED });
+      await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
       await cancelJob(await at.hub.caller(at.ada), id);
     };
     await driveJob(at.hub.platform, steps, id, 1);
@@ -93,12 +101,51 @@ describe("an end that nobody wished for", () => {
   });
 });
 
+describe("a parent that its owner withdraws", () => {
+  const makePrivate = (bob: Client) => bob.send("PUT", "/api/models/bob/a/settings", { private: true });
+  const closeGate = (bob: Client) => bob.send("PUT", "/api/models/bob/a/settings", { gated: "manual" });
+  const remove = (bob: Client) => bob.send("DELETE", "/api/repos/delete", { name: "a", organization: "bob" });
+
+  async function accepted(): Promise<{ id: JobId; bob: Client }> {
+    const bob = await user(await administrator(), "bob");
+    await publishModel(bob, "bob/a");
+    const output = { repo: "ada/merged" };
+    const request = { kind: "merge", method: "linear", a: "bob/a", b: "ada/b", lambda: 0.5, output };
+    return { id: await at.hub.accept(at.ada, request), bob };
+  }
+
+  test("before the work starts is not handed over", async () => {
+    const { id, bob } = await accepted();
+    expect((await remove(bob)).status).toBe(200);
+    await driveJob(at.hub.platform, new MemorySteps(), id, 1);
+    const error = { code: "input_withdrawn", message: expect.stringContaining("bob/a may not be used for this job") };
+    expect(await at.job(id)).toMatchObject({ state: "failed", error });
+    expect(at.compute.submissions).toEqual([]);
+    expect(await at.commits()).toHaveLength(1);
+  });
+
+  test.each([
+    ["making it private", makePrivate],
+    ["a gate", closeGate],
+  ])("by %s while the work runs is in nothing that is published", async (_, withdraw) => {
+    const { id, bob } = await accepted();
+    const steps = new MemorySteps();
+    steps.onWait = async () => {
+      await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
+      expect((await withdraw(bob)).status).toBe(200);
+    };
+    await driveJob(at.hub.platform, steps, id, 1);
+    expect(await at.job(id)).toMatchObject({ state: "failed", error: { code: "input_withdrawn" } });
+    expect(await at.commits()).toHaveLength(1);
+  });
+});
+
 test("a branch that moves while the job publishes is followed, not overwritten", async () => {
   const id = await at.accept();
   let moved = false;
   const steps = new MemorySteps();
   steps.onWait = async () => {
-    await at.compute.finish(at.compute.last, { "model.safetensors": MERGED });
+    await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
     // Between reading the head and moving the branch: as late as another commit can come.
     at.hub.beforeBatch = async () => {
       if (moved) return;
@@ -121,9 +168,12 @@ describe("an output that came by chunks", () => {
     return new XetClient(casUrl, accessToken);
   }
 
-  /** Says that the job made this file, without uploading anything. */
-  const report = (submission: Submission, bytes: Uint8Array): Promise<Response> =>
-    at.compute.callBack(submission, submission.hub.result_url, successOf(submission, { "model.safetensors": bytes }));
+  /** Says that the job made these weights, without uploading them. */
+  async function report(submission: Submission, weights: Uint8Array): Promise<Response> {
+    const { "model.safetensors": _, ...others } = mergeOutputs(weights);
+    for (const bytes of Object.values(others)) await at.compute.upload(submission, bytes);
+    return at.compute.callBack(submission, submission.hub.result_url, successOf(submission, mergeOutputs(weights)));
+  }
 
   test("is published once the hub has hashed it itself, and by then the token opens nothing more", async () => {
     const id = await at.accept();

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { driveJob } from "../../../src/compute/drive";
 import { cancelJob } from "../../../src/compute/jobs";
-import { MemorySteps } from "../../kit/jobs";
+import { MemorySteps, mergeOutputs } from "../../kit/jobs";
 import { MERGED, MergeScenario } from "../../kit/merge-scenario";
 
 const at = new MergeScenario();
@@ -26,7 +26,7 @@ describe("the last moment", () => {
     const id = await at.accept();
     const steps = new MemorySteps();
     steps.onWait = async () => {
-      await at.compute.finish(at.compute.last, { "model.safetensors": MERGED });
+      await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
       beforeNextBatch(() => at.ada.post(`/api/v1/jobs/${id}/cancel`));
     };
     await driveJob(at.hub.platform, steps, id, 1);
@@ -40,7 +40,7 @@ describe("the last moment", () => {
     const steps = new MemorySteps();
     let refused: unknown;
     steps.onWait = async () => {
-      await at.compute.finish(at.compute.last, { "model.safetensors": MERGED });
+      await at.compute.finish(at.compute.last, mergeOutputs(MERGED));
       beforeNextBatch(() => driveJob(at.hub.platform, new MemorySteps(), id, 1));
       refused = await cancelJob(await at.hub.caller(at.ada), id).catch((error: unknown) => error);
     };

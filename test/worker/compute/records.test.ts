@@ -13,6 +13,7 @@ import {
   digest,
   FakeCompute,
   MemorySteps,
+  mergeOutputs,
   publishDataset,
   publishModel,
   safetensors,
@@ -206,7 +207,7 @@ test("lineage hides what the caller may not see, and keeps its place", async () 
     lambda: 0.5,
     output,
   });
-  await run(id, { "model.safetensors": safetensors({ w: [2, 2], b: [2] }) }, {});
+  await run(id, mergeOutputs(safetensors({ w: [2, 2], b: [2] })), {});
   const eve = await user(admin, "eve");
   const lineage = await eve.get("/api/v1/models/ada/merged/lineage/main");
   expect(lineage.body).toMatchObject({ parents: [{ relation: "merge", source: null }, { source: { repo: "ada/a" } }] });

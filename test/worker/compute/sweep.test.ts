@@ -7,7 +7,15 @@ import { takeReport } from "../../../src/compute/reports";
 import { sweepJobs } from "../../../src/compute/sweep";
 import type { JobId } from "../../../src/ids";
 import { administrator, user } from "../../kit/actors";
-import { FakeCompute, MemorySteps, publishModel, safetensors, successOf, TestPlatform } from "../../kit/jobs";
+import {
+  FakeCompute,
+  MemorySteps,
+  mergeOutputs,
+  publishModel,
+  safetensors,
+  successOf,
+  TestPlatform,
+} from "../../kit/jobs";
 
 let hub: TestPlatform;
 let compute: FakeCompute;
@@ -53,7 +61,7 @@ test("a job whose driver died gets the next one; the dead one can't come back, a
   const next = new MemorySteps();
   next.onWait = async () => {
     await driveJob(hub.platform, new MemorySteps(), id, 1);
-    await compute.finish(compute.last, { "model.safetensors": safetensors({ w: [1, 1], b: [1] }) });
+    await compute.finish(compute.last, mergeOutputs(safetensors({ w: [1, 1], b: [1] })));
   };
   await driveJob(hub.platform, next, id, 2);
   expect(await loadJob(hub.platform, id)).toMatchObject({ state: "succeeded", attempt: 1, driver: 2 });
@@ -81,7 +89,7 @@ test("a job whose driver waits as it said is left alone, and so is one that ende
   expect((await advance(hub.platform, id, 1)).kind).toBe("wait");
   await sweepJobs(hub.platform);
   expect(hub.started).toEqual([]);
-  await compute.finish(compute.last, { "model.safetensors": safetensors({ w: [1, 1], b: [1] }) });
+  await compute.finish(compute.last, mergeOutputs(safetensors({ w: [1, 1], b: [1] })));
   await driveJob(hub.platform, new MemorySteps(), id, 1);
   hub.time += 3_600_000;
   expect(await sweepJobs(hub.platform)).toBe(false);
@@ -92,11 +100,7 @@ test("a result whose wake-up was lost makes the job due at once", async () => {
   hub.time += 3_600_000;
   expect(await advance(hub.platform, id, 1)).toEqual({ kind: "wait", ms: 120_000 });
   hub.time += 1_000;
-  await takeReport(
-    hub.platform,
-    id,
-    Report.parse(successOf(compute.last, { "model.safetensors": new Uint8Array([1]) })),
-  );
+  await takeReport(hub.platform, id, Report.parse(successOf(compute.last, mergeOutputs(new Uint8Array([1])))));
   expect(await loadJob(hub.platform, id)).toMatchObject({ state: "publishing", dueAt: hub.time });
 });
 

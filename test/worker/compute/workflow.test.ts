@@ -4,7 +4,7 @@ import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import * as z from "zod";
 import { administrator, type Client, user } from "../../kit/actors";
-import { FakeCompute, publishModel, safetensors } from "../../kit/jobs";
+import { FakeCompute, mergeOutputs, publishModel, safetensors } from "../../kit/jobs";
 
 const MERGED = safetensors({ w: [3, 4], b: [5] });
 const PATIENCE = { timeout: 15_000, interval: 50 };
@@ -45,7 +45,7 @@ const succeeded = (id: string) =>
 test("drives a job to its published revision", async () => {
   const { id } = await ask();
   await vi.waitFor(() => expect(compute.submissions).toHaveLength(1), PATIENCE);
-  await compute.finish(compute.last, { "model.safetensors": MERGED });
+  await compute.finish(compute.last, mergeOutputs(MERGED));
   await succeeded(id);
   const weights = await ada.raw("GET", "/ada/merged/resolve/main/model.safetensors");
   expect(new Uint8Array(await weights.arrayBuffer())).toEqual(MERGED);
@@ -60,6 +60,6 @@ test("whose start was lost is found by the clock", async () => {
   await env.DB.prepare("update jobs set due_at = 0 where id = ?").bind(id).run();
   await runDurableObjectAlarm(env.CLOCK.get(env.CLOCK.idFromName("hub")));
   await vi.waitFor(() => expect(compute.submissions).toHaveLength(1), PATIENCE);
-  await compute.finish(compute.last, { "model.safetensors": MERGED });
+  await compute.finish(compute.last, mergeOutputs(MERGED));
   await succeeded(id);
 }, 40_000);

@@ -2,7 +2,7 @@
 import { driveJob } from "../../../src/compute/drive";
 import type { JobId } from "../../../src/ids";
 import { type Answer, answerOf, type Client } from "../../kit/actors";
-import { type FakeCompute, MemorySteps, safetensors, type TestPlatform } from "../../kit/jobs";
+import { type FakeCompute, MemorySteps, mergeOutputs, safetensors, type TestPlatform } from "../../kit/jobs";
 
 /** A page as a browser asks for it. */
 export const open = async (client: Client, path: string): Promise<Answer> =>
@@ -42,7 +42,7 @@ export async function merge(
     lambda,
     output: { repo: "ada/merged", branch },
   });
-  await run(hub, compute, id, { "model.safetensors": safetensors({ w: [lambda, 2], b: [3] }) });
+  await run(hub, compute, id, mergeOutputs(safetensors({ w: [lambda, 2], b: [3] })));
   return id;
 }
 

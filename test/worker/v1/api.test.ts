@@ -6,7 +6,7 @@ import committed from "../../../docs/openapi.json";
 import { driveJob } from "../../../src/compute/drive";
 import type { JobId } from "../../../src/ids";
 import { administrator, anonymous, Client, user } from "../../kit/actors";
-import { FakeCompute, MemorySteps, publishModel, safetensors, TestPlatform } from "../../kit/jobs";
+import { FakeCompute, MemorySteps, mergeOutputs, publishModel, safetensors, TestPlatform } from "../../kit/jobs";
 
 afterEach(() => vi.restoreAllMocks());
 
@@ -144,7 +144,7 @@ describe("jobs", () => {
         { seq: 1, ts: "2026-11-22T00:00:00Z", type: "progress", data: { done: 1, total: 2, unit: "tensors" } },
       ];
       await compute.callBack(compute.last, compute.last.hub.events_url, { attempt: 1, events });
-      await compute.finish(compute.last, { "model.safetensors": safetensors({ w: [1, 1], b: [1] }) });
+      await compute.finish(compute.last, mergeOutputs(safetensors({ w: [1, 1], b: [1] })));
     };
     await driveJob(hub.platform, steps, id, 1);
   };

@@ -39,13 +39,15 @@ async function handedOver(): Promise<{ id: JobId; submission: Submission; worker
 
 test("it reads the inputs of its job, whole and by range", async () => {
   const { submission, worker } = await handedOver();
-  const [input] = submission.inputs;
+  const input = submission.inputs.find(({ name }) => name === "models/0/model.safetensors");
   const whole = await worker.raw("GET", input?.url ?? "");
   expect(new Uint8Array(await whole.arrayBuffer())).toEqual(A);
   const part = await worker.raw("GET", input?.url ?? "", { headers: { range: "bytes=2-5" } });
   expect(part.status).toBe(206);
   expect(new Uint8Array(await part.arrayBuffer())).toEqual(A.slice(2, 6));
-  expect((await worker.get(`/api/v1/jobs/${submission.id}/inputs/models/0/config.json`)).status).toBe(404);
+  const program = await worker.get(`/api/v1/jobs/${submission.id}/inputs/program.json`);
+  expect(program.body).toMatchObject({ schema: "owm.merge-program/1", files: [{ path: "model.safetensors" }] });
+  expect((await worker.get(`/api/v1/jobs/${submission.id}/inputs/models/0/README.md`)).status).toBe(404);
 });
 
 test("it opens no other job, nor anything else of the hub", async () => {

@@ -1,7 +1,7 @@
 // A job's output is ingested like any other file, and what it has from its parents is found by its lineage.
 import { describe, expect, it, vi } from "vitest";
 import { administrator, user } from "../../../kit/actors";
-import { publishModel, safetensors } from "../../../kit/jobs";
+import { mergeOutputs, publishModel, safetensors } from "../../../kit/jobs";
 import { MergeScenario } from "../../../kit/merge-scenario";
 import { Backroom, digestOf, download } from "../../../kit/upkeep";
 import { randomBytes } from "../../../kit/xet";
@@ -26,7 +26,7 @@ describe("the output of a job", () => {
     const merged = safetensors({ w: [...VALUES.slice(0, 10).map((value) => value + 1), ...VALUES.slice(10)] });
     const request = { kind: "merge", method: "linear", a: "bob/a", b: "bob/b", lambda: 0.5 };
     const id = await scenario.hub.accept(scenario.ada, { ...request, output: { repo: "ada/merged", private: true } });
-    await scenario.drive(id, undefined, { "model.safetensors": merged });
+    await scenario.drive(id, undefined, mergeOutputs(merged));
     expect(scenario.hub.upkeepWoken).toBeGreaterThan(0);
     await back.run();
     const digest = digestOf(merged);
