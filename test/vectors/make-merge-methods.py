@@ -201,7 +201,9 @@ case(
     result=plain(models, [0.3, -1.7], False),
 )
 case("weight 1 alone", "linear", models, each={"weight": [0, 1]}, result=models[1])
-case("weights that sum to zero", "linear", models, each={"weight": [1, -1]}, result="weights_sum_zero")
+case(
+    "weights that sum to zero", "linear", models * 2, each={"weight": [0.1, 0.2, -0.3, 0.0]}, result="weights_sum_zero"
+)
 many = [numbers(700 + i, (3, 5), 2**-14, 1.0) for i in range(12)]
 case(
     "twelve models",

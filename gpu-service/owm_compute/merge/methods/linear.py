@@ -13,6 +13,9 @@ from owm_compute.merge.method import Apply, Bounds, Chunk, Each, Operands, merge
 from owm_compute.merge.methods.consensus import combine
 from owm_compute.merge.reduce import Gram
 
+# What weights of opposite signs leave by rounding is no sum to divide by.
+_LEAST_SUM = 1e-8
+
 
 def _require_sum(tensor: str, _shape: tuple[int, ...], parameters: Mapping[str, Any]) -> None:
     scale_weights(parameters["weight"], parameters["normalize"], tensor)
@@ -33,7 +36,7 @@ def scale_weights(weights: Each, normalize: bool, tensor: str) -> list[float]:
     total = math.fsum(weights)
     if not normalize:
         return list(weights)
-    if total == 0:
+    if abs(total) < _LEAST_SUM:
         raise ComputeError(
             "weights_sum_zero",
             f"the weights of tensor {tensor!r} sum to zero, so they can't be normalised",
