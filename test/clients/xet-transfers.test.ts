@@ -9,7 +9,7 @@ import { eventually, within } from "../faults/client.ts";
 import { callHub, newPerson, newToken, type Person, sharedHub } from "./people.ts";
 import { hf, pythonStep, type Session, startStep, VERSIONS } from "./python-client.ts";
 import { REQUESTS, recordedHub } from "./recorded-hub.ts";
-import { seededBytes, weightsFile } from "./sample-files.ts";
+import { seededBytes, weightsFile, writeFiles } from "./sample-files.ts";
 import { fileSha256, folderDigests, scratchFolder, sha256 } from "./scratch.ts";
 import { download, upload, xetSession } from "./xet-steps.ts";
 
@@ -44,6 +44,9 @@ const patchwork = (seed: string): Buffer =>
   ]);
 /** Of the float32 values among them. */
 const WEIGHTS = 4 * MB;
+
+const Job = z.looseObject({ id: z.string(), result: z.unknown(), error: z.unknown() });
+const Merged = z.looseObject({ record: z.looseObject({ bytes_uploaded: z.number() }) });
 
 let owner: Person;
 let repo: string;
@@ -298,6 +301,33 @@ it("believes an uploader's SHA-256 beyond the repository once it is computed fro
     });
     return Batch.parse(await response.json()).objects[0].actions === undefined ? true : null;
   });
+});
+
+it("takes a merge by its parts, and nothing of one whose weights are stored already", async () => {
+  const hub = { ...sharedHub(), token: owner.token };
+  for (const name of ["a", "b"]) {
+    const from = scratch(`model ${name}`);
+    writeFiles(from, {
+      "model.safetensors": { bytes: weightsFile(`merged ${name}`, MB / 2), lfs: true },
+      "config.json": { bytes: Buffer.from("{}"), lfs: false },
+    });
+    await upload(machine(owner), { repo: `${owner.name}/${name}`, from });
+  }
+  const merge = async (into: string) => {
+    const [a, b] = [`${owner.name}/a`, `${owner.name}/b`];
+    const request = { kind: "merge", method: "linear", a, b, lambda: 0.5, output: { repo: `${owner.name}/${into}` } };
+    const { id } = Job.parse(await callHub(hub, "POST", "/jobs", request));
+    const ended = await eventually("the merge to end", async () => {
+      const job = Job.parse(await callHub(hub, "GET", `/jobs/${id}`));
+      return job.result ?? job.error ?? null;
+    });
+    return Merged.parse(ended).record.bytes_uploaded;
+  };
+  const [first, again] = [await merge("merged"), await merge("merged-again")];
+  expect(first).toBeGreaterThan(MB);
+  expect(again).toBeLessThan(20_000);
+  const weights = (name: string) => download(machine(), { repo: `${owner.name}/${name}`, path: "model.safetensors" });
+  expect(await weights("merged")).toBe(await weights("merged-again"));
 });
 
 describe("the command line", () => {
