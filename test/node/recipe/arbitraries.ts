@@ -39,6 +39,7 @@ function documentOf(method: Method): fc.Arbitrary<Record<string, unknown>> {
       withBase: method.base === "optional" ? fc.boolean() : fc.constant(method.base !== "forbidden"),
       listed: fc.boolean(),
       sliced: fc.boolean(),
+      split: fc.boolean(),
       common: parameters(method.parameters, true),
       each: fc.array(parameters(own, false), { minLength: 4, maxLength: 4 }),
       range: fc.tuple(fc.nat(2), fc.integer({ min: 1, max: 3 })),
@@ -55,7 +56,7 @@ function documentOf(method: Method): fc.Arbitrary<Record<string, unknown>> {
         { requiredKeys: [] },
       ),
     })
-    .map(({ models, withBase, listed, sliced, common, each, range: [first, length], rest }) => {
+    .map(({ models, withBase, listed, sliced, split, common, each, range: [first, length], rest }) => {
       const inputs = models.map((name, i) => ({ model: name, parameters: each[i] }));
       const all = withBase && (listed || sliced) ? [{ model: BASE }, ...inputs] : inputs;
       const body = sliced
@@ -64,7 +65,7 @@ function documentOf(method: Method): fc.Arbitrary<Record<string, unknown>> {
       return {
         merge_method: method.name,
         ...(withBase ? { base_model: BASE } : {}),
-        ...body,
+        ...(split ? { modules: { default: body, vision_tower: body } } : body),
         parameters: common,
         ...rest,
       };
