@@ -61,7 +61,7 @@ const MergePlan = z.object({
   recipeSha256: sha256,
   recipeText: z.string().nullable(),
   /** What the compute service executes: a content that the job holds, and an input of it under this name. */
-  program: z.object({ name: z.string(), sha256, size: z.number() }).nullable(),
+  program: z.object({ name: z.string(), sha256, size: z.number() }),
   parents: z.array(MergeParent),
   base: Revision.nullable(),
   /** Whose configuration and tokenizer the output has. */

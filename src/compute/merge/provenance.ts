@@ -23,7 +23,6 @@ export function provenance(
   { publicUrl, job, plan, engine, finishedAt }: Build,
   files: readonly { readonly path: string; readonly sha256: Sha256 }[],
 ): string {
-  const { program } = plan;
   const statement = {
     _type: "https://in-toto.io/Statement/v1",
     subject: files.map(({ path, sha256 }) => ({ name: path, digest: { sha256 } })),
@@ -34,7 +33,7 @@ export function provenance(
         externalParameters: { recipe: plan.recipe },
         internalParameters: {
           recipeSha256: plan.recipeSha256,
-          programSha256: program?.sha256 ?? null,
+          programSha256: plan.program.sha256,
           seed: plan.seed,
           determinism: plan.determinism,
         },

@@ -35,7 +35,7 @@ const RecipeDocument = z.object({
   recipe: CanonicalRecipe,
   recipe_sha256: sha256,
   /** The recipe with every parameter resolved. */
-  program: InputFile.nullable(),
+  program: InputFile,
   seed: z.number(),
   /** Files of other revisions; the program calls them by `name`. */
   inputs: z
@@ -60,7 +60,7 @@ export function recipeDocument(plan: MergePlan, engine: Engine, outputs: readonl
     schema: "owm.recipe/2",
     recipe: plan.recipe,
     recipe_sha256: plan.recipeSha256,
-    program: plan.program === null ? null : { ...plan.program, path: PROGRAM_PATH },
+    program: { ...plan.program, path: PROGRAM_PATH },
     seed: plan.seed,
     inputs: plan.parents.flatMap(({ repo, commit, files }) => files.map((file) => ({ ...file, repo, commit }))),
     base_model: plan.base,

@@ -31,7 +31,7 @@ export async function mergedFiles(
   const { publicUrl } = platform.config;
   const { program, documents } = plan;
   const mergekit = documents.find(({ path }) => path === MERGEKIT_PATH)?.text ?? null;
-  const held = program === null ? [] : await heldFiles(platform, job, [{ ...program, path: PROGRAM_PATH }]);
+  const held = await heldFiles(platform, job, [{ ...program, path: PROGRAM_PATH }]);
   const texts = [
     { path: RECIPE_PATH, text: recipeDocument(plan, engine, files) },
     { path: "README.md", text: mergeCard({ publicUrl, repo, plan, engine, mergekit }) },

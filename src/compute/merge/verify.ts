@@ -23,7 +23,7 @@ export async function planVerification(caller: Caller, request: VerifyRequest): 
       path: parseFilePath(path, "model"),
     })),
   );
-  if (recipe.program === null || program == null || program.sha256 !== recipe.program.sha256)
+  if (program == null || program.sha256 !== recipe.program.sha256)
     throw unverifiable(subject, `holds no ${PROGRAM_PATH} of the SHA-256 that its ${RECIPE_PATH} names`);
   const { name } = recipe.program;
   if (recipe.inputs.some((input) => input.name === name))

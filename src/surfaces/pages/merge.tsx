@@ -45,14 +45,12 @@ export function MergeSummary({ recipe, verifications, repo, revision, origin }: 
           <VerifyState verifications={verifications} />
         </dd>
       </dl>
-      {recipe.program === null ? null : (
-        <details class="use">
-          <summary>Verify it</summary>
-          <pre tabindex={0}>
-            <code class="pick">{verifyCommand(origin, repo, revision)}</code>
-          </pre>
-        </details>
-      )}
+      <details class="use">
+        <summary>Verify it</summary>
+        <pre tabindex={0}>
+          <code class="pick">{verifyCommand(origin, repo, revision)}</code>
+        </pre>
+      </details>
     </section>
   );
 }

@@ -4,6 +4,9 @@ import { administrator, anonymous, type Client, user } from "../../kit/actors";
 import { FakeCompute, publishDataset, publishModel, safetensors, TestPlatform } from "../../kit/jobs";
 import { evaluate, merge, open } from "./published";
 
+// A sweep is seven jobs, one after another.
+vi.setConfig({ testTimeout: 30_000 });
+
 let ada: Client;
 let admin: Client;
 let compute: FakeCompute;
