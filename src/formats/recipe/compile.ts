@@ -1,11 +1,10 @@
 // Compiles a recipe into a merge program, from the headers of its models alone; what keeps it from running is told with the fix.
-import { isVocabulary } from "./architecture";
 import { Builder, type Model } from "./builder";
+import { alignOf, matchingBytes } from "./compile-align";
 import { compileExperts } from "./compile-experts";
 import { compileMerge, type Merged } from "./compile-merge";
 import { compileConvert, compileExtract } from "./compile-steps";
 import { changedKeys } from "./config";
-import { countOf } from "./layout";
 import { findMethod } from "./methods";
 import type { Compiled, CompiledDocument, ModelFacts, Problem } from "./models";
 import type { Program, TokenizerSpec, TokenSource } from "./program";
@@ -201,29 +200,4 @@ function tokenizerOf(
     ...(tokenizer.padToMultipleOf === null ? {} : { pad_to_multiple_of: tokenizer.padToMultipleOf }),
     embeddings: [...vocabulary],
   };
-}
-
-function alignOf({ align }: MergeDocument, find: Find, builder: Builder, donor: Model): NonNullable<Program["align"]> {
-  const reference = align?.reference == null ? donor : find(align.reference, "align.reference");
-  return {
-    reference: builder.source(reference ?? donor),
-    ...(align?.spec == null
-      ? {}
-      : { spec: Object.fromEntries([...align.spec].map(([name, axes]) => [name, [...axes]])) }),
-  };
-}
-
-/** Units of a group that the service still matches. */
-const MAX_UNITS = 16_384;
-
-/** What matching holds at most: two tensors and copies of them, and a float64 matrix of units × units. */
-function matchingBytes(builder: Builder): number {
-  let [units, elements] = [0, 0];
-  for (const { tensors } of builder.models)
-    for (const [name, { shape }] of tensors) {
-      if (shape.length < 2 || isVocabulary(name)) continue;
-      units = Math.max(units, ...shape);
-      elements = Math.max(elements, countOf(shape));
-    }
-  return 8 * Math.min(units, MAX_UNITS) ** 2 + 4 * 4 * elements;
 }

@@ -441,6 +441,25 @@ describe("what does not fit", () => {
       ["model_unknown models[1].model: nothing is known of a/two: name a model that can be read"],
     ],
     [
+      "groups of hidden units that are none",
+      `${LINEAR}align:
+  spec:
+    model.layers.0.mlp.up_proj.weight: [a, b]
+    model.layers.1.mlp.up_proj.weight: ["a*3", b]
+    model.layers.0.self_attn.q_proj.weight: [b, b]
+    model.layers.1.self_attn.q_proj.weight: [c, null]
+    model.norm.weight: [b, null]
+    gone: [b]`,
+      [llama("a/one"), llama("a/two")],
+      [
+        'align_units align.spec.model.layers.1.mlp.up_proj.weight: group "a" does not fit axis 0 of 8 in a/one: an axis has whole units: give axes that number the same units one group, with *n where a unit has n indices',
+        'align_units align.spec.model.layers.0.self_attn.q_proj.weight: group "b" does not fit axis 1 of 4 in a/one: it stands on two axes of the tensor: give axes that number the same units one group, with *n where a unit has n indices',
+        "align_tensor align.spec.model.norm.weight: the tensor is [4] in a/one: name a group or null for each axis of a tensor that all models have",
+        "align_tensor align.spec.gone: a/one has no such tensor: name a group or null for each axis of a tensor that all models have",
+        'align_lone align.spec.model.layers.1.self_attn.q_proj.weight: group "c" stands in no other tensor, so permuting it would change what the model computes: name the group in every tensor that has these units',
+      ],
+    ],
+    [
       "shapes, once for all layers",
       LINEAR,
       [llama("a/one"), llama("a/two", wide)],
