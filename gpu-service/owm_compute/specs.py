@@ -26,26 +26,14 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class MergeParent(Strict):
-    """One model of a merge: its shards (input names) and its weight."""
-
-    weights: Annotated[list[InputName], Field(min_length=1, max_length=1000)]
-    weight: Annotated[float, Field(ge=-1e6, le=1e6)]
-
-
 class MergeSpec(Strict):
-    """A merge program, by input name; or the weighted sum of two to 32 models."""
+    """A merge program, by input name."""
 
-    program: InputName | None = None
+    program: InputName
     dry_run: bool = False
     """Output files are written, hashed and reported, and not uploaded: what a merge is verified with."""
     output_bytes: Annotated[int, Field(ge=0, le=2**50)] | None = None
     """Bytes of the output, where the plan knows them: room for so many must be free before the work begins."""
-    method: Literal["linear"] = "linear"
-    models: Annotated[list[MergeParent], Field(max_length=32, default_factory=list)]
-    normalize: bool = True
-    out_dtype: Literal["F32", "F16", "BF16"] | None = None
-    output: FileName = "model.safetensors"
 
 
 class EvaluateSpec(Strict):
@@ -143,18 +131,17 @@ class MergeSubmission(_Submission):
 
     def references(self) -> list[tuple[str, str]]:
         """(field, input name) of every input the spec needs."""
-        if self.spec.program is not None:
-            return [("spec.program", self.spec.program)]
-        return [
-            (f"spec.models.{i}.weights.{j}", name)
-            for i, parent in enumerate(self.spec.models)
-            for j, name in enumerate(parent.weights)
-        ]
+        return [("spec.program", self.spec.program)]
 
     @property
     def is_dry_run(self) -> bool:
         """What the spec says."""
         return self.spec.dry_run
+
+    @property
+    def weights(self) -> list[str]:
+        """Digests of all inputs but the program."""
+        return [item.sha256 for item in self.inputs if item.name != self.spec.program]
 
     def planned_bytes(self) -> int:
         """What the plan says; where it says nothing, as much as all inputs together."""
@@ -218,8 +205,6 @@ def parse_submission(body: bytes, *, max_timeout_s: int, max_memory_bytes: int) 
         raise _too_large("limits.timeout_s", max_timeout_s)
     if job.limits.memory_bytes > max_memory_bytes:
         raise _too_large("limits.memory_bytes", max_memory_bytes)
-    if isinstance(job, MergeSubmission):
-        _check_weights(job.spec)
     if isinstance(job, TrainSubmission):
         if (job.spec.config is None) == (job.spec.initial is None):
             raise ComputeError("invalid_spec", "give exactly one of config and initial", field="spec.config")
@@ -264,16 +249,6 @@ def _origin(url: str, field: str) -> tuple[str, str, int | None]:
     except ValueError:
         pass
     raise ComputeError("invalid_spec", "not an absolute http(s) URL without credentials", field=field)
-
-
-def _check_weights(spec: MergeSpec) -> None:
-    if spec.program is None and spec.normalize and sum(parent.weight for parent in spec.models) == 0:
-        raise ComputeError(
-            "weights_sum_zero",
-            "the weights sum to zero, so they can't be normalised",
-            field="spec.models",
-            fix="change a weight or set normalize to false",
-        )
 
 
 def _too_large(field: str, most: int) -> ComputeError:

@@ -100,12 +100,20 @@ class Jobs:
         """A training that lasts longer than any test."""
         return self.train(epochs=10_000)
 
-    def merge(self, parents: list[bytes], weights: list[float], **spec: Any) -> dict[str, Any]:
-        """A linear merge."""
+    def merge(
+        self, parents: list[bytes], weights: list[float], *, method: str = "linear", **spec: Any
+    ) -> dict[str, Any]:
+        """A linear merge, or one by another method that takes no base and, but for linear, no weights."""
         names = [f"models/{i}/model.safetensors" for i in range(len(parents))]
-        models = [{"weights": [name], "weight": weight} for name, weight in zip(names, weights, strict=True)]
-        full = {"method": "linear", "models": models, **spec}
-        return self.submission("merge", full, dict(zip(names, parents, strict=True)))
+        program = {
+            "schema": "owm.merge-program/1",
+            "sources": [{"label": name, "weights": [name]} for name in names],
+            "settings": [{"each": {"weight": weights}} if method == "linear" else {}],
+            "operations": [{"method": method, "models": list(range(len(parents)))}],
+            "files": [{"path": "model.safetensors", "every": 0}],
+        }
+        files = {**dict(zip(names, parents, strict=True)), "program.json": json.dumps(program).encode()}
+        return self.submission("merge", {"program": "program.json", **spec}, files)
 
     def program(self, parents: list[bytes], shards: dict[str, list[str]], **spec: Any) -> dict[str, Any]:
         """The mean of models, by a program; `shards`: tensors of each output file."""

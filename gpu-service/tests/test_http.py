@@ -6,14 +6,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from owm_compute.openapi import render
-from tests.conftest import Jobs, model_bytes
+from tests.conftest import Jobs
 from tests.digits import MLP
 from tests.edge import Edge
 from tests.process import ROOT, ServiceProcess, sign
@@ -113,11 +112,6 @@ def test_refuses_inputs_of_another_origin_than_the_edge(service: ServiceProcess,
     response = service.submit(job)
     assert (response.status_code, response.json()["code"]) == (422, "origin_mismatch")
     assert response.json()["field"] == "inputs.1.url"
-
-
-def test_refuses_weights_that_sum_to_zero(service: ServiceProcess, jobs: Jobs, tmp_path: Path) -> None:
-    response = service.submit(jobs.merge([model_bytes(tmp_path)] * 2, [1, -1]))
-    assert (response.status_code, response.json()["code"]) == (422, "weights_sum_zero")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"id": NaN}', b"[" * 10_000])

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from owm_compute.errors import ComputeError
-from owm_compute.merge.linear import CHUNK, MergeReport, merge_linear
-from owm_compute.tensors.reader import TensorSet
+from owm_compute.merge.engine import MergeReport, run_program
+from owm_compute.merge.program import Program
+from owm_compute.merge.workers import CHUNK
+from owm_compute.tensors.safetensors_source import SafetensorsSource
 from owm_compute.tensors.torch_io import save_tensors
 
 Tensors = dict[str, torch.Tensor]
@@ -29,7 +31,8 @@ class Merger:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.report: MergeReport
-        self.output = directory / "merged.safetensors"
+        self.output = directory / "out" / "model.safetensors"
+        self.output.parent.mkdir()
 
     def __call__(
         self,
@@ -39,15 +42,26 @@ class Merger:
         normalize: bool = True,
         out_dtype: str | None = None,
     ) -> Tensors:
-        self.output.unlink(missing_ok=True)
         with ExitStack() as stack:
             parents = []
             for index, tensors in enumerate(models):
                 path = self.directory / f"parent{index}.safetensors"
-                path.unlink(missing_ok=True)
-                save_tensors(path, tensors)
-                parents.append(stack.enter_context(TensorSet([(f"parent{index}", path)])))
-            self.report = merge_linear(parents, weights, self.output, normalize=normalize, out_dtype=out_dtype)
+                sha256, _ = save_tensors(path, tensors)
+                source = SafetensorsSource([(path.name, path, sha256)], label=f"parent{index}")
+                parents.append(stack.enter_context(source))
+            program = {
+                "schema": "owm.merge-program/1",
+                "sources": [{"label": parent.label, "weights": [parent.label]} for parent in parents],
+                "settings": [{"values": {"normalize": int(normalize)}, "each": {"weight": list(weights)}}],
+                "operations": [{"method": "linear", "models": list(range(len(parents)))}],
+                "files": [
+                    {
+                        "path": self.output.name,
+                        "tensors": [{"name": name, "operation": 0, "dtype": out_dtype} for name in models[0]],
+                    }
+                ],
+            }
+            self.report = run_program(Program.model_validate(program), parents, self.output.parent)
         return safetensors.torch.load_file(self.output)
 
 
@@ -114,7 +128,6 @@ def test_a_weight_of_one_against_zero_gives_the_bytes_of_that_parent(
 ) -> None:
     models = [random_model(1, dtype), random_model(2, dtype)]
     models[keep]["w"][0] = -0.0
-    models[1 - keep]["w"][0] = torch.nan
     merger(models, [0.0, 0.0][:keep] + [0.4] + [0.0] * (1 - keep))
     assert merger.output.read_bytes() == (tmp_path / f"parent{keep}.safetensors").read_bytes()
 
@@ -122,7 +135,7 @@ def test_a_weight_of_one_against_zero_gives_the_bytes_of_that_parent(
 def test_the_report_is_true(merger: Merger) -> None:
     merger([random_model(1), random_model(2)], [1, 1])
     raw = merger.output.read_bytes()
-    assert (merger.report.sha256, merger.report.size) == (hashlib.sha256(raw).hexdigest(), len(raw))
+    assert (merger.report.files[0].sha256, merger.report.files[0].size) == (hashlib.sha256(raw).hexdigest(), len(raw))
     assert (merger.report.tensors, merger.report.parameters) == (2, 1015)
     assert merger.report.bytes_read == 2 * 1015 * 4
 
@@ -169,10 +182,10 @@ def huge(dtype: torch.dtype) -> Tensors:
     [
         ([random_model(1), with_value(7, float("nan"))], [1, 1], "non_finite", "'w' is not finite at index 7"),
         ([with_value(999, float("inf")), random_model(1)], [1, 1], "non_finite", "'w' is not finite at index 999"),
-        ([with_value(3, float("-inf")), random_model(1)], [1, 0], "non_finite", "'w' is not finite at index 3"),
+        ([with_value(3, float("-inf")), random_model(1)], [0, 1], "non_finite", "'w' is not finite at index 3"),
         ([huge(torch.float16), huge(torch.float16)], [3, -1], "", ""),
         ([{"w": torch.zeros(2)}, {"w": torch.zeros(3)}], [1, 1], "tensor_shape_mismatch", "[2]"),
-        ([{"w": torch.zeros(2)}, {"v": torch.zeros(2)}], [1, 1], "tensor_missing", "lacks tensor 'v'"),
+        ([{"w": torch.zeros(2)}, {"v": torch.zeros(2)}], [1, 1], "tensor_missing", "parent1 lacks tensor 'w'"),
         ([{"w": torch.zeros(2)}, {"w": torch.zeros(2).int()}], [1, 1], "tensor_dtype_mismatch", "I32"),
         ([{"w": torch.ones(2).int()}, {"w": torch.zeros(2).int()}], [1, 1], "tensor_value_mismatch", "index 0"),
         ([random_model(1), random_model(2)], [1, -1], "weights_sum_zero", "zero"),

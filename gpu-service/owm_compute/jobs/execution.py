@@ -17,6 +17,7 @@ from owm_compute.hub.fetch import Fetch
 from owm_compute.jobs.journal import Claim, Journal, cancelled_error
 from owm_compute.jobs.outputs import Outputs
 from owm_compute.jobs.reporter import Reporter
+from owm_compute.jobs.statistics_shelf import STATISTICS, StatisticsShelf
 from owm_compute.jobs.work import (
     FinishedMessage,
     Message,
@@ -48,6 +49,7 @@ class Execution:
         http: httpx.Client,
         telemetry: Telemetry,
         directory: Path,
+        shelf: StatisticsShelf,
         device: str,
     ) -> None:
         self._claim = claim
@@ -58,6 +60,7 @@ class Execution:
         self._telemetry = telemetry
         self._device = device
         self._directory = directory
+        self._shelf = shelf
         self._hub = HubClient(http, self._job.token, control)
         self._progress_at = 0.0
         self._fetched = 0
@@ -125,6 +128,8 @@ class Execution:
                 memory_bytes=self._job.limits.memory_bytes,
                 file_bytes=2 * max(self._input_bytes, self._job.planned_bytes()) + _OUTPUT_SLACK,
             )
+            if self._job.kind == "merge":
+                self._shelf.lend(self._job.weights, work / STATISTICS)
             try:
                 outcome = self._backend.run(request, self._control, lambda message: self._on_message(message, outputs))
             except ComputeError as error:
@@ -133,6 +138,8 @@ class Execution:
                     fetch.finish()
                 raise
             fetch.finish()
+            if self._job.kind == "merge":
+                self._shelf.keep(self._job.weights, work / STATISTICS)
             if not self._job.is_dry_run:
                 outputs.deliver(outcome.files)
         self._telemetry.bytes_written.inc(outputs.bytes_sent)

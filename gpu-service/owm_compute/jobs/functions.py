@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from owm_compute.data.table import Table, read_table, require_model
 from owm_compute.data.task import parse_task
 from owm_compute.errors import ComputeError
 from owm_compute.evaluate.classification import evaluate_classifier
+from owm_compute.jobs.statistics_shelf import STATISTICS
 from owm_compute.jobs.work import OutputFile, WorkInput, WorkRequest
-from owm_compute.merge.linear import merge_linear
 from owm_compute.merge.program import Program
 from owm_compute.merge.run import parse_program, run_merge
 from owm_compute.merge.statistics import StatisticStore
@@ -28,7 +27,6 @@ from owm_compute.models.config import ModelConfig, parse_config, parse_config_by
 from owm_compute.models.load import load_model
 from owm_compute.progress import Progress
 from owm_compute.specs import EvaluateSpec, MergeSpec, TrainSpec
-from owm_compute.tensors.reader import TensorSet
 from owm_compute.tensors.spool import await_bytes
 from owm_compute.train.classifier import Hyperparameters, train_classifier
 
@@ -108,47 +106,9 @@ def run_job(request: WorkRequest, progress: Progress, new_workers: NewWorkers | 
 def _merge(
     request: WorkRequest, inputs: Inputs, out: Path, progress: Progress, new_workers: NewWorkers | None
 ) -> JobOutput:
-    spec = MergeSpec.model_validate(request.spec)
+    name = MergeSpec.model_validate(request.spec).program
     started = time.monotonic()
-    if spec.program is not None:
-        return _run_program(spec.program, request, inputs, out, progress, new_workers)
-    with ExitStack() as stack:
-        parents = [stack.enter_context(TensorSet(inputs.shards(parent.weights))) for parent in spec.models]
-        report = merge_linear(
-            parents,
-            [parent.weight for parent in spec.models],
-            out / spec.output,
-            normalize=spec.normalize,
-            out_dtype=spec.out_dtype,
-            progress=progress,
-        )
-    names = list(dict.fromkeys(name for parent in spec.models for name in parent.weights))
-    record = {
-        "method": spec.method,
-        "normalize": spec.normalize,
-        "weights": [parent.weight for parent in spec.models],
-        "inputs": [{"name": name, "sha256": inputs.sha256(name)} for name in names],
-        "tensors": report.tensors,
-        "parameters": report.parameters,
-        "bytes_read": report.bytes_read,
-        "bytes_written": report.bytes_written,
-        "seconds": round(time.monotonic() - started, 6),
-    }
-    file = OutputFile(path=spec.output, sha256=report.sha256, size=report.size)
-    # Merges stay on the CPU, whose arithmetic is the same on every machine.
-    return JobOutput([file], record, report.bytes_read, "cpu")
-
-
-def _run_program(
-    name: str,
-    request: WorkRequest,
-    inputs: Inputs,
-    out: Path,
-    progress: Progress,
-    new_workers: NewWorkers | None,
-) -> JobOutput:
-    started = time.monotonic()
-    store = StatisticStore(Path(request.directory) / "statistics.json")
+    store = StatisticStore(Path(request.directory) / STATISTICS)
     program = parse_program(inputs.path(name).read_bytes())
     report = run_merge(
         program,

@@ -15,6 +15,7 @@ from owm_compute.jobs.delivery import Deliverer
 from owm_compute.jobs.execution import Execution
 from owm_compute.jobs.journal import Claim, Journal
 from owm_compute.jobs.records import Job
+from owm_compute.jobs.statistics_shelf import StatisticsShelf
 from owm_compute.telemetry import Telemetry
 
 _log = logging.getLogger("owm_compute.runner")
@@ -42,6 +43,7 @@ class Runner:
         self._deliverer = deliverer
         self._telemetry = telemetry
         self._root = root
+        self._shelf = StatisticsShelf(root.parent / "statistics")
         self._device = device
         self._ready = ready
         self._http = new_http()
@@ -143,6 +145,7 @@ class Runner:
                     http=self._http,
                     telemetry=telemetry,
                     directory=self._root / claim.id,
+                    shelf=self._shelf,
                     device=self._device,
                 ).run()
             if outcome == "abandoned" and not self._stopping:
