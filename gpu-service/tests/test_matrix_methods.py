@@ -319,6 +319,19 @@ def test_an_adapter_is_extracted_in_one_program_even_where_singular_values_are_e
     assert (model - b @ a).norm().item() == pytest.approx(math.sqrt(12), abs=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (), (1, 1)])
+def test_a_tensor_of_any_shape_is_merged(merge: Merger, shape: tuple[int, ...]) -> None:
+    base, models = fine_tunes(2, shape)
+    for method in sorted({entry["method"] for entry in VECTORS["cases"]} - {"lora_a", "lora_b"}):
+        some = models[: 1 if REGISTRY[method].most == 1 else 2]
+        origin = None if REGISTRY[method].base == "forbidden" else base
+        wanted = required(method, len(some))
+        for switch in ({}, {"nuslerp_flatten": 0}, {"nuslerp_flatten": 0, "nuslerp_row_wise": 1}, {"filter_wise": 1}):
+            if set(switch) <= {parameter.name for parameter in REGISTRY[method].parameters}:
+                settings = {**wanted, "values": {**wanted["values"], **switch}}
+                assert merge(method, some, origin, **settings, out=f"{method}{switch}").shape == shape
+
+
 @pytest.mark.parametrize("method", sorted({entry["method"] for entry in VECTORS["cases"]} - {"nearswap"}))
 def test_a_number_that_is_not_finite_is_named(merge: Merger, method: str) -> None:
     base, models = fine_tunes(2, (12, 10))

@@ -92,7 +92,9 @@ class TensorRun:
         return (shaped, None) if self.task.base is None else (shaped[:-1], shaped[-1])
 
     def prepare(self) -> Apply:
-        """Runs the method's prepare step."""
+        """Runs the method's prepare step, but for tensors without elements, which have no norms or rows."""
+        if self.count == 0:
+            return lambda chunk: chunk.models[0]
         apply: Apply = self.task.method.prepare(self, **self.task.bound)
         return apply
 

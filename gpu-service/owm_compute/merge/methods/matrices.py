@@ -27,7 +27,7 @@ def merge_matrices(
     `merge` takes the differences, each (m, n), which it may overwrite, and returns one (m, n). Without `shares` other
     shapes get the mean: norms and biases have no singular vectors.
     """
-    if len(operands.shape) != 2 or operands.count == 0:
+    if len(operands.shape) != 2:
         factors = shares or [1 / operands.models] * operands.models
 
         def apply_sum(chunk: Chunk) -> torch.Tensor:
