@@ -1,4 +1,7 @@
-"""`python -m owm_compute`: reads the settings and serves until told to stop. `… methods` prints the merge methods."""
+"""`python -m owm_compute`: reads the settings and serves until told to stop.
+
+`… methods` prints the merge methods and `… sources` what their inputs are read as, for the edge to keep.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,12 @@ class _Server(uvicorn.Server):
 
 def main() -> int:
     """Exit status: 0 after a signal, 2 when a setting is missing or wrong."""
-    if sys.argv[1:] == ["methods"]:
-        # Only here: methods import torch, which the serving process never holds.
-        from owm_compute.merge.catalog import render
+    if sys.argv[1:] in (["methods"], ["sources"]):
+        # Only here: both import torch, which the serving process never holds.
+        from owm_compute.merge import catalog as methods
+        from owm_compute.tensors import catalog as sources
 
-        print(render(), end="")
+        print((methods if sys.argv[1] == "methods" else sources).render(), end="")
         return 0
     configure_logging()
     log = logging.getLogger("owm_compute")

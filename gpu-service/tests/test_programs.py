@@ -1,4 +1,4 @@
-"""What edge and service must agree about: the table of merge methods, and what a merge program is."""
+"""What edge and service must agree about: merge methods, what their inputs are read as, and what a program is."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from owm_compute.merge.catalog import render
+from owm_compute.merge import catalog as methods
 from owm_compute.merge.program import Program, SourceSpec
 from owm_compute.merge.run import run_merge
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.progress import Silent
+from owm_compute.tensors import catalog as sources
 from owm_compute.tensors.safetensors_source import SafetensorsSource
 from owm_compute.tensors.torch_io import TORCH_DTYPES, save_tensors
 
@@ -30,7 +31,11 @@ ADAPTED = "model.layers.0.self_attn.q_proj"
 
 
 def test_the_committed_table_of_methods_is_current() -> None:
-    assert (ROOT / "methods.json").read_text() == render(), "run: npm run methods"
+    assert (ROOT / "methods.json").read_text() == methods.render(), "run: npm run methods"
+
+
+def test_the_committed_table_of_sources_is_current() -> None:
+    assert (ROOT / "sources.json").read_text() == sources.render(), "run: npm run sources"
 
 
 class Inputs:

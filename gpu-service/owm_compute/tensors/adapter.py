@@ -55,7 +55,7 @@ _INERT = frozenset(
 _READ = frozenset(
     ["r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out", "init_lora_weights"]
 )
-_REASONS = {
+UNSUPPORTED = {
     "use_dora": "DoRA rescales whole columns of the weight",
     "use_qalora": "QA-LoRA pools the inputs",
     "alora_invocation_tokens": "an activated LoRA acts on some tokens only, which no weight can express",
@@ -97,7 +97,7 @@ def parse_adapter_config(config: Mapping[str, Any]) -> AdapterConfig:
         raise _unsupported("peft_type", f"the adapter is of type {str(config.get('peft_type'))[:40]!r}, not LORA")
     for key, value in config.items():
         if key not in _INERT and key not in _READ and value not in (None, False, [], {}, ""):
-            raise _unsupported(key, _REASONS.get(key, "the setting is not known here and may change the weights"))
+            raise _unsupported(key, UNSUPPORTED.get(key, "the setting is not known here and may change the weights"))
     if config.get("init_lora_weights", True) not in _PLAIN_STARTS:
         raise _unsupported("init_lora_weights", "the adapter started from changed weights of the base model")
     return AdapterConfig(

@@ -22,6 +22,8 @@ from owm_compute.tensors.torch_io import FLOAT8_DTYPES
 WEIGHTS = frozenset(FLOAT8_DTYPES) - {"F8_E8M0"}
 SCALE_SUFFIXES = ("_scale_inv", "_scale")
 BLOCK = (128, 128)
+# Of `quantization_config`: whose weights are floats with scales, and not integers packed in a way of their own.
+FLOAT_QUANTIZATIONS = frozenset({"fp8", "fbgemm_fp8", "compressed-tensors", "modelopt"})
 
 
 class Grid(NamedTuple):

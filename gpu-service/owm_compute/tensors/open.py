@@ -12,16 +12,13 @@ from owm_compute.errors import ComputeError
 from owm_compute.merge.program import SourceSpec
 from owm_compute.models.config import MAX_CONFIG_BYTES
 from owm_compute.tensors.adapter import apply_adapter, parse_adapter_config
-from owm_compute.tensors.fp8 import block_size, dequantised
+from owm_compute.tensors.fp8 import FLOAT_QUANTIZATIONS, block_size, dequantised
 from owm_compute.tensors.gguf import GgufSource
 from owm_compute.tensors.gguf_names import hugging_face_names
 from owm_compute.tensors.hdf5 import open_hdf5, open_keras
 from owm_compute.tensors.npz import open_npz
 from owm_compute.tensors.operand import Source
 from owm_compute.tensors.safetensors_source import SafetensorsSource
-
-# Of `quantization_config`: whose weights are floats with scales, and not integers packed in a way of their own.
-FLOAT_QUANTIZATIONS = frozenset({"fp8", "fbgemm_fp8", "compressed-tensors", "modelopt"})
 
 Files = list[tuple[str, Path, str]]
 

@@ -1,4 +1,5 @@
 // What a merge reads of a model, told from headers: 8-bit floats as what they are written as, GGUF tensors by the names of safetensors models, adapters by what they change.
+import table from "../../../gpu-service/sources.json";
 import type { GgufTensor } from "../gguf";
 import type { SafetensorsHeader } from "../safetensors";
 import { memberOf } from "./config";
@@ -32,8 +33,8 @@ export class FactPool {
 export type Tensors = Map<string, TensorFact>;
 
 /** F8_E8M0 holds powers of two: it is a dtype of scales, not of weights. */
-const EIGHT_BIT = new Set(["F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]);
-const SCALES = ["_scale_inv", "_scale"];
+const EIGHT_BIT = new Set(table.fp8.dtypes);
+const SCALES = table.fp8.scale_suffixes;
 
 /** The tensors of a safetensors file; 8-bit floats take their scales along, which are no tensors of their own then. */
 export function safetensorsFacts(header: SafetensorsHeader, pool: FactPool): Tensors {
@@ -66,7 +67,7 @@ const bytesRead = (fact: TensorFact | undefined): number =>
   fact === undefined ? 0 : (fact.bytes ?? bytesOf(fact.dtype, fact.shape));
 
 /** Of `quantization_config.quant_method`: floats with scales, and not integers packed in a way of their own. */
-const FLOAT_QUANTIZATIONS = new Set(["fp8", "fbgemm_fp8", "compressed-tensors", "modelopt"]);
+const FLOAT_QUANTIZATIONS = new Set(table.fp8.quantizations);
 
 export function checkQuantization(config: unknown, complain: Complain): void {
   const method = memberOf(memberOf(config, "quantization_config"), "quant_method");
@@ -78,50 +79,13 @@ export function checkQuantization(config: unknown, complain: Complain): void {
     });
 }
 
-/** By ggml's number: elements and bytes of a block, and the dtype of what is stored plainly. */
-const GGUF_TYPES = new Map<number, readonly [elements: number, bytes: number, dtype: string]>([
-  [0, [1, 4, "F32"]],
-  [1, [1, 2, "F16"]],
-  [2, [32, 18, "F16"]],
-  [3, [32, 20, "F16"]],
-  [6, [32, 22, "F16"]],
-  [7, [32, 24, "F16"]],
-  [8, [32, 34, "F16"]],
-  [10, [256, 84, "F16"]],
-  [11, [256, 110, "F16"]],
-  [12, [256, 144, "F16"]],
-  [13, [256, 176, "F16"]],
-  [14, [256, 210, "F16"]],
-  [20, [32, 18, "F16"]],
-  [24, [1, 1, "I8"]],
-  [25, [1, 2, "I16"]],
-  [26, [1, 4, "I32"]],
-  [27, [1, 8, "I64"]],
-  [28, [1, 8, "F64"]],
-  [30, [1, 2, "BF16"]],
-]);
-
-const NAMED_ARCHITECTURES = new Set(["llama", "qwen2", "qwen3"]);
-const NAMES = new Map([
-  ["token_embd", "model.embed_tokens"],
-  ["output_norm", "model.norm"],
-  ["output", "lm_head"],
-]);
-const LAYER_NAMES = new Map([
-  ["attn_norm", "input_layernorm"],
-  ["attn_q", "self_attn.q_proj"],
-  ["attn_k", "self_attn.k_proj"],
-  ["attn_v", "self_attn.v_proj"],
-  ["attn_output", "self_attn.o_proj"],
-  ["attn_q_norm", "self_attn.q_norm"],
-  ["attn_k_norm", "self_attn.k_norm"],
-  ["ffn_norm", "post_attention_layernorm"],
-  ["ffn_gate", "mlp.gate_proj"],
-  ["ffn_up", "mlp.up_proj"],
-  ["ffn_down", "mlp.down_proj"],
-]);
+/** By ggml's number: elements and bytes of a block, and the dtype of what is written again. */
+const GGUF_TYPES = new Map(Object.entries(table.gguf.types));
+const NAMED_ARCHITECTURES = new Set(table.gguf.architectures);
+const NAMES = new Map(Object.entries(table.gguf.names));
+const LAYER_NAMES = new Map(Object.entries(table.gguf.layer_names));
 /** Computed from the configuration, where other models have it. */
-const DERIVED = new Set(["rope_freqs.weight"]);
+const DERIVED = new Set(table.gguf.derived);
 
 /** The tensors of a GGUF file as the compute service reads them: dequantised, and of known architectures by their names elsewhere. */
 export function ggufFacts(
@@ -135,7 +99,7 @@ export function ggufFacts(
   for (const { name, type, dimensions } of tensors) {
     if (renames && DERIVED.has(name)) continue;
     const alias = renames ? nameOf(name) : name;
-    const known = GGUF_TYPES.get(type);
+    const known = GGUF_TYPES.get(String(type));
     if (alias === undefined || known === undefined) {
       const problem = alias === undefined ? `has no name in ${architecture} models elsewhere` : `is of type ${type}`;
       complain({
@@ -146,7 +110,7 @@ export function ggufFacts(
       });
       return facts;
     }
-    const [elements, bytes, dtype] = known;
+    const { elements, bytes, dtype } = known;
     const shape = [...dimensions].reverse();
     facts.set(pool.name(alias), pool.fact(dtype, shape, Math.ceil(countOf(shape) / elements) * bytes));
   }
@@ -165,14 +129,7 @@ function nameOf(name: string): string | undefined {
 const PREFIX = "base_model.model.";
 const LORA = /^(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B)(?:\.default)?(?:\.(weight|bias))?$/;
 /** Settings of PEFT that make an adapter more than W + scale·B·A, with what they do. */
-const UNSUPPORTED = new Map([
-  ["use_dora", "DoRA rescales whole columns of the weight"],
-  ["use_qalora", "QA-LoRA pools the inputs"],
-  ["alora_invocation_tokens", "an activated LoRA acts on some tokens only"],
-  ["layer_replication", "it makes a model of more layers than the base has"],
-  ["trainable_token_indices", "it replaces single rows of the embedding"],
-  ["target_parameters", "it targets parameters, not modules"],
-]);
+const UNSUPPORTED = new Map(Object.entries(table.adapter.unsupported));
 
 type Pair = { a?: readonly number[]; b?: readonly number[]; embedding: boolean; key: string };
 
