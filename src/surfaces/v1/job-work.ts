@@ -6,7 +6,7 @@ import { hasEnded } from "../../compute/jobs";
 import { takeProgress, takeReport } from "../../compute/reports";
 import { HubError } from "../../errors";
 import { parseJobId, parseSha256 } from "../../ids";
-import { serveContent } from "../serve-content";
+import { likelySpan, serveContent } from "../serve-content";
 import { connect } from "../xet/connection";
 import { body, json, newRouter, problems } from "./router";
 
@@ -141,7 +141,9 @@ function taken(reported: unknown, report: z.output<typeof Report>): boolean {
 jobWork.openAPIRegistry.registerPath(inputRoute);
 jobWork.get("/jobs/:id/inputs/:name{.+}", async (c) => {
   const { caller } = c.var;
-  const content = await findInput(caller, parseJobId(c.req.param("id"), "id"), c.req.param("name"));
+  const id = parseJobId(c.req.param("id"), "id");
+  // Inputs are read by many small ranges: what reading one takes comes with the row.
+  const content = await findInput(caller, id, c.req.param("name"), likelySpan(c.req.raw));
   const headers = { "content-type": "application/octet-stream", "cache-control": "private, no-store" };
   return serveContent(c.req.raw, caller.platform, content, { etag: `"${content.sha256}"`, headers });
 });
