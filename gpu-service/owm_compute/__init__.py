@@ -1,3 +1,3 @@
 """The compute service of OWM Hub: merges, evaluates and trains open-weight models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
