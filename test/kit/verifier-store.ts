@@ -128,7 +128,7 @@ const RowsShape = z.object({
   jobs: z.array(
     z.object({
       id: z.string(),
-      kind: z.enum(["merge", "evaluate", "train"]),
+      kind: z.enum(["merge", "verify", "evaluate", "train"]),
       state: z.string(),
       attempt: z.number(),
       output_repo_id: z.string().nullable(),

@@ -236,6 +236,8 @@ function jobProblems(rows: Rows): string[] {
       const record = EvaluationRecord.safeParse(evaluations[0]?.record);
       if (!rows.contents.some((content) => content.sha256 === record.data?.samples.sha256))
         complain("it lacks its samples");
+    } else if (job.kind === "verify") {
+      if (job.output_repo_id !== null) complain("it writes somewhere");
     } else {
       const { data } = PublishedResult.safeParse(job.result);
       const key = treeKey(job.output_repo_id ?? "", data?.commit ?? "");
@@ -263,7 +265,7 @@ function revisionProblems(
     if (!files.some((file) => file.path === path && file.entry.sha256 === sha256 && file.entry.size === size))
       problems.push(`job ${job.id}: its commit lacks ${path}`);
   for (const path of job.kind === "merge"
-    ? ["model.safetensors", "config.json", "recipe.json"]
+    ? ["model.safetensors", "config.json", "recipe.json", "merge-program.json", "provenance.intoto.jsonl"]
     : ["model.safetensors", "config.json", "training.json"])
     if (!files.some((file) => file.path === path)) problems.push(`job ${job.id}: its commit lacks ${path}`);
   const lineage = rows.lineage.filter((row) => row.repo_id === commit.repo_id && row.commit_id === commit.id);
