@@ -231,36 +231,3 @@ export async function readSafetensorsHeader(
   const whole = LENGTH_BYTES + headerLength(start, fileSize);
   return parseSafetensorsHeader(await read(0, whole), fileSize);
 }
-
-export type HeaderComparison = {
-  /** Names in the first header that the second lacks, and the other way round. */
-  readonly missing: readonly string[];
-  readonly extra: readonly string[];
-  readonly shapes: readonly {
-    readonly name: string;
-    readonly expected: readonly number[];
-    readonly actual: readonly number[];
-  }[];
-  readonly dtypes: readonly { readonly name: string; readonly expected: string; readonly actual: string }[];
-};
-
-const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
-  a.length === b.length && a.every((dimension, axis) => dimension === b[axis]);
-
-/** What keeps `other` from being merged with `base` tensor by tensor. Each list is in the order of its header. */
-export function compareHeaders(base: SafetensorsHeader, other: SafetensorsHeader): HeaderComparison {
-  const missing: string[] = [];
-  const shapes: HeaderComparison["shapes"][number][] = [];
-  const dtypes: HeaderComparison["dtypes"][number][] = [];
-  for (const [name, expected] of base.tensors) {
-    const actual = other.tensors.get(name);
-    if (actual === undefined) {
-      missing.push(name);
-      continue;
-    }
-    if (!sameShape(expected.shape, actual.shape)) shapes.push({ name, expected: expected.shape, actual: actual.shape });
-    if (expected.dtype !== actual.dtype) dtypes.push({ name, expected: expected.dtype, actual: actual.dtype });
-  }
-  const extra = [...other.tensors.keys()].filter((name) => !base.tensors.has(name));
-  return { missing, extra, shapes, dtypes };
-}

@@ -85,8 +85,8 @@ export async function readModels(
   { parents, models }: Parents,
   output: Document,
 ): Promise<ReadModels> {
-  // Read by the compute service where the vocabulary changes, and only then.
-  const tokenizerFiles = output.kind === "merge" && output.tokenizer !== null ? TOKENIZER_FILES : [];
+  // Read by the compute service where the vocabulary changes or prompts are told apart, and only then.
+  const readsTokenizers = output.kind === "experts" || (output.kind === "merge" && output.tokenizer !== null);
   const reader = new Reader(platform);
   const texts = await reader.texts(parents);
   const weights = await reader.weights(parents, models);
@@ -115,7 +115,10 @@ export async function readModels(
       tensors: adapter === null ? tensors : adapted(tensors, adapter, complain),
       adapter,
       tokenizer: Object.fromEntries(
-        tokenizerFiles.filter((path) => parent.files.has(path)).map((path) => [path, inputName(located.parent, path)]),
+        TOKENIZER_FILES.filter((path) => readsTokenizers && parent.files.has(path)).map((path) => [
+          path,
+          inputName(located.parent, path),
+        ]),
       ),
       vocabulary: null,
     };

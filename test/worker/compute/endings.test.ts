@@ -1,4 +1,5 @@
 // Jobs that are stopped, that run out of time or of rights, and branches that move under them.
+import { env } from "cloudflare:workers";
 import { describe, expect, test } from "vitest";
 import { driveJob } from "../../../src/compute/drive";
 import { cancelJob } from "../../../src/compute/jobs";
@@ -99,6 +100,14 @@ describe("an end that nobody wished for", () => {
     await at.drive(id);
     expect(await at.job(id)).toMatchObject({ state: "failed", error: { code: "repo_not_found" } });
   });
+});
+
+test("a job whose plan an earlier version of the hub made ends with the remedy", async () => {
+  const id = await at.accept();
+  await env.DB.prepare(`update jobs set spec = '{"kind":"merge","compute":{}}' where id = ?`).bind(id).run();
+  await driveJob(at.hub.platform, new MemorySteps(), id, 1);
+  const error = { code: "plan_outdated", message: expect.stringContaining("ask for it again") };
+  expect(await at.job(id)).toMatchObject({ state: "failed", error });
 });
 
 describe("a parent that its owner withdraws", () => {
