@@ -27,7 +27,7 @@ export const INPUT: Match = { method: "GET", path: /\/inputs\/models\/1\// };
 export const PROGRESS: Match = { method: "POST", path: /\/progress$/ };
 export const ANNOUNCE: Match = { method: "POST", path: /\/uploads$/ };
 export const PART: Match = { method: "PUT", path: /^\/lfs\/uploads\// };
-export const COMPLETE: Match = { method: "POST", path: /^\/lfs\/uploads\/.*\/complete/ };
+export const SHARD: Match = { method: "POST", path: /^\/cas\/v[12]\/shards$/ };
 export const RESULT: Match = { method: "POST", path: /\/result$/ };
 
 /** Something that the hub stores in fails; mending it twice changes nothing. */

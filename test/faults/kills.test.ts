@@ -4,13 +4,13 @@ import { readObjects } from "../kit/verifier-store";
 import { eventually } from "./client";
 import {
   ANNOUNCE,
-  COMPLETE,
   type FaultHub,
   HubPool,
   INPUT,
   PART,
   PROGRESS,
   RESULT,
+  SHARD,
   type Step,
   SUBMIT,
   type Victim,
@@ -30,7 +30,7 @@ const MERGE: readonly Row[] = [
   { step: "inputs fetched, the merge begins", on: "toHub", match: INPUT, at: "passed", victims: ALL },
   { step: "merged, nothing uploaded", on: "toHub", match: ANNOUNCE, at: "arrived", victims: ALL },
   { step: "the output uploaded by half", on: "toHub", match: PART, at: "half-sent", skip: 1, victims: ALL },
-  { step: "the output complete, the answer on its way", on: "toHub", match: COMPLETE, at: "answered", victims: ALL },
+  { step: "the output complete, the answer on its way", on: "toHub", match: SHARD, at: "answered", victims: ALL },
   { step: "the result on its way", on: "toHub", match: RESULT, at: "arrived", victims: ALL },
   { step: "the result taken", on: "toHub", match: RESULT, at: "answered", victims: WORKER },
 ];
