@@ -65,6 +65,7 @@ def main() -> None:
 
         say("\n6. The stock client downloads the result; its bytes and its score are checked here.")
         check = check_download(endpoint, published, chosen, tested["merged"], place / "lab")
+        check["verified"] = has_verified(hub, published)
         print_check(check)
     pages(endpoint)
     report(sweep, chosen, tested, comparisons, check)
@@ -236,6 +237,13 @@ def check_download(
     }
 
 
+def has_verified(hub: Hub, published: str) -> bool:
+    """Has the hub compute the published merge again from what its revision records, and compare every file."""
+    key = f"verify {published}"
+    job = hub.run("verifying", {key: {"kind": "verify", "model": published}})[key]
+    return bool(job["result"]["verified"])
+
+
 def weights_digest(api: HfApi, reference: str) -> str:
     """SHA-256 of a revision's weights, as the hub lists it."""
     repo, commit = reference.split("@")
@@ -279,6 +287,8 @@ def print_check(check: dict[str, Any]) -> None:
     print(f"  sha256 {check['sha256']}: {same}")
     repeat = "the same bytes" if check["sha256"] == check["candidate_sha256"] else "OTHER BYTES"
     print(f"  merged a second time from the same recipe: {repeat}")
+    again = "every file the same" if check["verified"] else "FILES DIFFER"
+    print(f"  computed again from the record in the revision: {again}")
     print(
         f"  test accuracy of the downloaded copy: {check['accuracy']:.4f}; on record: {check['recorded_accuracy']:.4f}"
     )

@@ -32,6 +32,7 @@ const Report = z.object({
     candidate_sha256: z.string(),
     accuracy: z.number(),
     recorded_accuracy: z.number(),
+    verified: z.boolean(),
   }),
 });
 
@@ -126,11 +127,12 @@ describe("the demo", () => {
   });
 
   it("downloads the bytes that were announced, which score what is on record", () => {
-    const { sha256, announced_sha256, candidate_sha256, accuracy, recorded_accuracy } = report.check;
+    const { sha256, announced_sha256, candidate_sha256, accuracy, recorded_accuracy, verified } = report.check;
     expect(sha256).toMatch(/^[0-9a-f]{64}$/);
     expect(announced_sha256).toBe(sha256);
     // The choice was merged a second time, for main: from one recipe come the same bytes.
     expect(candidate_sha256).toBe(sha256);
+    expect(verified).toBe(true);
     expect(accuracy).toBe(recorded_accuracy);
     expect(recorded_accuracy).toBe(metricOf(report.tested.merged, "accuracy").value);
   });
