@@ -37,7 +37,7 @@ def knots_ties(
 
     [ΔW₁ … ΔW_N] = U·S·[V₁ᵀ … V_Nᵀ]; the Vᵢᵀ are trimmed, signs elected and the agreeing ones averaged into Vᵀ:
     base + λ·U·S·Vᵀ. For LoRA fine-tunes of one base. Other shapes than matrices are averaged by weight.
-    Memory: (N + 4)·m·n numbers.
+    Memory: (N + 4)·m·n numbers while ranks are low.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:

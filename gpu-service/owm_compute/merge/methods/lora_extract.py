@@ -10,7 +10,7 @@ import torch
 
 from owm_compute.errors import ComputeError
 from owm_compute.merge.method import Apply, Bounds, Chunk, Operands, merge_method
-from owm_compute.merge.methods.matrices import Factors, decompose, differences
+from owm_compute.merge.methods.matrices import Factors, differences, strongest
 
 _REFERENCE = "Eckart & Young 1936; https://github.com/arcee-ai/mergekit (mergekit-extract-lora)"
 MaxRank = Annotated[int, Bounds(1, 65_536, "rank of the adapter at most; a smaller matrix limits it further")]
@@ -50,7 +50,7 @@ def lora_a(operands: Operands, *, max_rank: MaxRank = 128, sv_epsilon: Epsilon =
     """Factor A = √S·Vᵀ (r, in) of the best approximation B·A of rank r to the difference model − base = U·S·Vᵀ.
 
     r = min(max_rank, out, in), known from the header; rows of singular values up to `sv_epsilon` are zero. The
-    kernel of a convolution (out, in, h, w) is a matrix (out, in·h·w) and A is (r, in, h, w). Memory: 4·out·in numbers.
+    kernel of a convolution (out, in, h, w) is a matrix (out, in·h·w) and A is (r, in, h, w). Memory: 6·out·in numbers.
     """
     _, s, vt = _factors(operands, max_rank, sv_epsilon)
     return _pieces(s.sqrt()[:, None] * vt)
@@ -78,8 +78,7 @@ def _factors(operands: Operands, max_rank: int, sv_epsilon: float) -> Factors:
 
     def factorise() -> Factors:
         (delta,) = differences(operands)
-        u, s, vt = decompose(delta.view(len(delta), -1))
-        return u[:, :rank].clone(), s[:rank], vt[:rank].clone()
+        return strongest(delta.view(len(delta), -1), rank)
 
     # A and B must come from one decomposition: a matrix does not determine the vectors of equal singular values.
     u, s, vt = operands.share(f"factors of rank {rank}", factorise)

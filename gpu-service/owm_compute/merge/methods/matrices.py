@@ -76,7 +76,13 @@ def decompose(matrix: torch.Tensor) -> Factors:
         raise ComputeError("decomposition_failed", f"a singular value decomposition failed: {error}") from None
     at = u.abs().argmax(dim=0)
     signs = torch.where(u[at, torch.arange(len(s), device=u.device)] < 0, -1.0, 1.0).to(u.dtype)
-    return u * signs, s, vt * signs[:, None]
+    return u.mul_(signs), s, vt.mul_(signs[:, None])
+
+
+def strongest(matrix: torch.Tensor, count: int) -> Factors:
+    """The first `count` singular vectors and values, without the memory of the others."""
+    u, s, vt = decompose(matrix)
+    return u[:, :count].clone(), s[:count].clone(), vt[:count].clone()
 
 
 def nearest_orthogonal(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 
 from owm_compute.merge.method import Apply, Bounds, Operands, merge_method
-from owm_compute.merge.methods.matrices import decompose, merge_matrices, nearest_orthogonal, weighted_sum
+from owm_compute.merge.methods.matrices import merge_matrices, nearest_orthogonal, strongest, weighted_sum
 
 Scale = Annotated[float, Bounds(note="factor of the merged difference from the base")]
 
@@ -18,15 +18,14 @@ def tsvm(operands: Operands, *, lambda_: Scale = 1.0) -> Apply:
 
     Of each difference ΔWᵢ the ⌊r/N⌋ largest singular values stay (r = min(m, n)); all left vectors together are
     replaced by the nearest orthogonal matrix U⊥, the right ones by V⊥: base + λ·U⊥·S·V⊥ᵀ. Other shapes than matrices
-    are averaged. Memory: (N + 4)·m·n numbers.
+    are averaged. Memory: (N + 11)·m·n numbers.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
         keep = max(1, min(deltas[0].shape) // len(deltas))
         parts = []
         while deltas:
-            u, s, vt = decompose(deltas.pop(0))
-            parts.append((u[:, :keep].clone(), s[:keep], vt[:keep].clone()))
+            parts.append(strongest(deltas.pop(0), keep))
         left, _ = nearest_orthogonal(torch.cat([u for u, _, _ in parts], dim=1))
         right, _ = nearest_orthogonal(torch.cat([vt for _, _, vt in parts], dim=0))
         return (left * torch.cat([s for _, s, _ in parts])) @ right
@@ -39,7 +38,7 @@ def iso_c(operands: Operands, *, lambda_: Scale = 1.0) -> Apply:
     """Isotropic merging: the summed difference with all its singular values made equal to their mean.
 
     Σ ΔWᵢ = U·S·Vᵀ gives base + λ·mean(S)·U·Vᵀ; directions in which no model moved stay out. Other shapes than matrices
-    are averaged. Memory: (N + 4)·m·n numbers.
+    are averaged. Memory: (N + 9)·m·n numbers.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
@@ -62,22 +61,20 @@ def iso_cts(
 
     The weakest directions of Σ ΔWᵢ give way to the strongest of what each ΔWᵢ has outside the common left subspace;
     left and right vectors are replaced by the nearest orthogonal matrices, and all get the mean of the singular values.
-    Other shapes than matrices are averaged. Memory: (N + 5)·m·n numbers.
+    Other shapes than matrices are averaged. Memory: (N + 11)·m·n numbers.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
         rank = min(deltas[0].shape)
         own = round(rank * (1 - common_space_fraction) / len(deltas))
         common = max(rank - own * len(deltas), 0)
-        u, s, vt = decompose(weighted_sum(deltas, [1.0] * len(deltas)))
-        lefts, values, rights = [u[:, :common].clone()], [s[:common]], [vt[:common].clone()]
-        for delta in deltas if own else []:
-            u, s, vt = decompose(delta - lefts[0] @ (lefts[0].T @ delta))
-            lefts.append(u[:, :own].clone())
-            values.append(s[:own])
-            rights.append(vt[:own].clone())
-        left, _ = nearest_orthogonal(torch.cat(lefts, dim=1))
-        right, _ = nearest_orthogonal(torch.cat(rights, dim=0))
-        return (left @ right).mul_(torch.cat(values).mean())
+        parts = [strongest(weighted_sum(deltas, [1.0] * len(deltas)), common)]
+        shared = parts[0][0]
+        while own and deltas:
+            delta = deltas.pop(0)
+            parts.append(strongest(delta.sub_(shared @ (shared.T @ delta)), own))
+        left, _ = nearest_orthogonal(torch.cat([u for u, _, _ in parts], dim=1))
+        right, _ = nearest_orthogonal(torch.cat([vt for _, _, vt in parts], dim=0))
+        return (left @ right).mul_(torch.cat([s for _, s, _ in parts]).mean())
 
     return merge_matrices(operands, merge, scale=lambda_)

@@ -22,7 +22,7 @@ def svc(
 
     For each left singular vector u of M = Σ wᵢ·ΔWᵢ, sᵢ = ⟨uᵀM, uᵀΔWᵢ⟩/‖uᵀΔWᵢ‖² says how far the merge overshoots model
     i there, and the singular value is multiplied by N/Σ max(alpha, sᵢ). Other shapes than matrices are left as task
-    arithmetic has them. Memory: (N + 5)·m·n numbers.
+    arithmetic has them. Memory: (N + 9)·m·n numbers.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:

@@ -23,7 +23,7 @@ def wudi(
 
     The gradient is 2·(X·G − H) with G = Σ ΔWᵢᵀΔWᵢ/‖ΔWᵢ‖² and H = Σ ΔWᵢ·ΔWᵢᵀΔWᵢ/‖ΔWᵢ‖²: one product a step however
     many models there are, but hundreds of steps: matrices of large models want a GPU. Other shapes than matrices are
-    averaged. Memory: (N + 6)·m·n + 2·n² numbers.
+    averaged. Memory: (N + 10)·m·n + 2·n² numbers.
     """
 
     def merge(deltas: list[torch.Tensor]) -> torch.Tensor:
