@@ -137,6 +137,22 @@ describe("the demo", () => {
     expect(recorded_accuracy).toBe(metricOf(report.tested.merged, "accuracy").value);
   });
 
+  it("computes the published merge again from what its revision records, to the same bytes", async () => {
+    const asked = await callHub(sharedHub(), "POST", "/models/lab/digits-merged/revisions/main/verify");
+    const { id } = z.object({ id: z.string() }).parse(asked);
+    await expect
+      .poll(() => callHub(sharedHub(), "GET", `/jobs/${id}`), { timeout: 60_000, interval: 200 })
+      .toMatchObject({
+        state: "succeeded",
+        result: {
+          verified: true,
+          files: expect.arrayContaining([
+            expect.objectContaining({ path: "model.safetensors", got: report.check.sha256, equal: true }),
+          ]),
+        },
+      });
+  });
+
   it("does none of the work again when it runs again", async () => {
     const [jobs, branches] = [await allJobs(), await allBranches()];
     expect(jobs.filter(({ kind }) => kind === "merge")).toHaveLength(12);
