@@ -177,7 +177,24 @@ def test_a_model_that_is_a_program_is_merged_as_if_it_had_been_written(engine: E
         out.mkdir()
         report = run_program(Program.model_validate(linear(2)), [inner, opened[2]], out, threads=2, chunk=50)
     assert digests(report)["model.safetensors"] == expected
+    assert report.determinism == "exact"
     assert written["scale"].dtype == torch.bfloat16
+
+
+def test_a_merge_is_as_exact_as_the_programs_it_reads(engine: Engine) -> None:
+    a, b = ({"w": torch.randn(6, 4, generator=torch.Generator().manual_seed(seed))} for seed in range(2))
+    with ExitStack() as stack:
+        opened = []
+        for index, tensors in enumerate((a, b)):
+            path = engine.directory / f"{index}.safetensors"
+            sha256, _ = save_tensors(path, tensors)
+            opened.append(stack.enter_context(SafetensorsSource([(path.name, path, sha256)], label=str(index))))
+        spectral = linear(2, settings=[{}], operations=[{"method": "iso_c", "models": [0], "base": 1}])
+        inner = ComputedSource("inner", Program.model_validate(spectral), opened, StatisticStore())
+        out = engine.directory / "outer"
+        out.mkdir()
+        report = run_program(Program.model_validate(linear(2)), [inner, opened[0]], out)
+    assert report.determinism == "tolerance"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 
 from owm_compute.merge.method import Apply
 from owm_compute.merge.program import Program
-from owm_compute.merge.resolve import Task, resolve
+from owm_compute.merge.resolve import Task, is_exact, resolve
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tensor_run import TensorRun
 from owm_compute.merge.workspace import Workspace, chunk_length
@@ -56,7 +56,9 @@ class ComputedSource(Source):
     def __init__(self, label: str, program: Program, sources: Sequence[Source], store: StatisticStore) -> None:
         self.label = label
         self._sources = sources
-        tasks = [task for file in resolve(program, sources) for task in file.tasks]
+        files = resolve(program, sources)
+        self.exact = is_exact(files, sources)
+        tasks = [task for file in files for task in file.tasks]
         chunk = chunk_length(max((len(task.operands) for task in tasks), default=1), _CHUNK)
         local = threading.local()
 

@@ -18,7 +18,7 @@ from typing import Any
 from owm_compute.merge.align import AlignedSource
 from owm_compute.merge.program import Program
 from owm_compute.merge.record import RECORD, Record, tensor_line
-from owm_compute.merge.resolve import OutputFile, Task, count_of, resolve
+from owm_compute.merge.resolve import OutputFile, Task, count_of, is_exact, resolve
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.workers import CHUNK, LocalWorkers, Piece, Workers
 from owm_compute.progress import Progress, Silent
@@ -76,7 +76,7 @@ def run_program(
     engine = _Engine(files, hands, progress or Silent())
     reports = []
     alignment = [source.record() for source in sources if isinstance(source, AlignedSource)]
-    exact = not alignment and all(task.method.determinism == "exact" for file in files for task in file.tasks)
+    exact = is_exact(files, sources)
     found = {**({"alignment": alignment} if alignment else {}), **(facts or {})}
     with Record(output / RECORD, program, found) as record, closing(hands):
         for file in files:

@@ -166,3 +166,9 @@ def _checked(task: Task, op: TensorOp) -> Task:
 def count_of(shape: tuple[int, ...]) -> int:
     """Number of elements."""
     return math.prod(shape)
+
+
+def is_exact(files: Sequence[OutputFile], sources: Sequence[Source]) -> bool:
+    """Whether the bytes are the same on any machine: as exact as the least exact method and source."""
+    methods = (task.method.determinism == "exact" for file in files for task in file.tasks)
+    return all(source.exact for source in sources) and all(methods)

@@ -55,6 +55,8 @@ class Source(Mapping[str, Operand]):
     """The tensors of a model by name; `label` names the model in messages. Close it when the merge is done."""
 
     label: str
+    exact: bool = True
+    """Whether its values are the same on any machine: not where linear algebra had a part in them."""
 
     def close(self) -> None:
         """Releases files."""
@@ -77,6 +79,7 @@ class Overlay(Source):
         self._hidden = {name for name in hidden if name in source}
         self._added = [name for name in self._replaced if name not in source]
         self.label = source.label
+        self.exact = source.exact
 
     def __getitem__(self, name: str) -> Operand:
         if name in self._hidden:

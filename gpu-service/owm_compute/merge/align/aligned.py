@@ -32,6 +32,7 @@ class AlignedSource(Overlay):
             if moved:
                 permuted[name] = PermutedOperand(source[name], moved)
         super().__init__(source, permuted)
+        self.exact = False
         self._matching = matching
 
     def record(self) -> dict[str, Any]:
