@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tests.edge import Edge
 from tests.process import ServiceProcess
 
 torch.set_num_threads(1)
+# Kernels run on the CPU; read when Triton is imported, which some library may do early.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 _numbers = itertools.count(1)
 
 

@@ -135,6 +135,7 @@ def _merge(
         "seconds": round(time.monotonic() - started, 6),
     }
     files = [OutputFile(path=file.path, sha256=file.sha256, size=file.size) for file in report.files]
+    # Merges stay on the CPU: a GPU's kernels are compiled by programs, which a job may not start.
     return JobOutput(files, record, report.bytes_read, "cpu")
 
 

@@ -64,15 +64,17 @@ def run_program(
     on_file: Callable[[FileReport], None] | None = None,
     facts: Mapping[str, Any] | None = None,
     workers: Workers | None = None,
+    device: str = "cpu",
 ) -> MergeReport:
     """Writes the program's files and `merge-record.jsonl` into `output`; `on_file` hears of each as it is finished.
 
-    `facts` go into the head of the record. `workers` compute instead of `threads` of this process.
+    `facts` go into the head of the record. `workers` compute instead of `threads` of this process; with a `device`
+    like `cuda:0` a GPU computes what it can, to the same bytes.
     What an interrupted run of the same program left in `output` is checked and gone on from. Raises `ComputeError` as
     `resolve` does, and `non_finite` or `tensor_value_mismatch` with the tensor.
     """
     files = resolve(program, sources)
-    hands = workers or LocalWorkers(files, statistics or StatisticStore(), threads, chunk)
+    hands = workers or _new_workers(files, statistics or StatisticStore(), threads, chunk, device)
     engine = _Engine(files, hands, progress or Silent())
     reports = []
     alignment = [source.record() for source in sources if isinstance(source, AlignedSource)]
@@ -97,6 +99,15 @@ def run_program(
         determinism="exact" if exact else "tolerance",
         resumed_bytes=engine.resumed_bytes,
     )
+
+
+def _new_workers(files: Sequence[OutputFile], store: StatisticStore, threads: int, chunk: int, device: str) -> Workers:
+    if device == "cpu":
+        return LocalWorkers(files, store, threads, chunk)
+    # Needs Triton, which PyTorch brings only where it is built for CUDA.
+    from owm_compute.merge.gpu.workers import cuda_workers
+
+    return cuda_workers(files, store, threads, device)
 
 
 class _Engine:

@@ -61,5 +61,9 @@ def _mix(block: Words, spare: Words) -> None:
 
 def keep_mask(key: tuple[int, int], start: int, length: int, probability: float) -> Mask:
     """Whether each element is kept, with `probability` in [0, 1] to the nearest 2⁻³²: bool, shape (length,)."""
-    limit = round(probability * 2**32)
-    return random_words(key, start, length) < limit
+    return random_words(key, start, length) < keep_limit(probability)
+
+
+def keep_limit(probability: float) -> int:
+    """An element is kept where its bits are below this."""
+    return round(probability * 2**32)

@@ -45,6 +45,7 @@ def run_merge(
     statistics: StatisticStore,
     on_file: Callable[[FileReport], None] | None = None,
     workers: Workers | None = None,
+    device: str = "cpu",
     program_sha256: str | None = None,
 ) -> MergeReport:
     """Runs a program over a job's inputs; see `run_program`. `program_sha256`: of the file that it was read from.
@@ -66,6 +67,7 @@ def run_merge(
             on_file=on_file,
             facts=facts,
             workers=workers,
+            device=device,
         )
     texts = dict(tokenizer.files) if tokenizer is not None else {}
     if program.config is not None:

@@ -107,7 +107,7 @@ class TensorRun:
             result = apply(Chunk(start, len(out), [], None, lambda _: torch.empty(0)))
             out.copy_(result)
             square = float((result.double() ** 2).sum())
-            self._require_finite(square, out, start)
+            self.require_finite(square, out, start)
             return ChunkFigures([], square, {})
         workspace = self._workspace()
         chunk = workspace.load(self.task, start, len(out))
@@ -115,11 +115,11 @@ class TensorRun:
         pairs = itertools.combinations_with_replacement(chunk.models, 2)
         dots = [_dot(a, b, product) for a, b in pairs]
         if not math.isfinite(sum(dots)):
-            self._find_non_finite(start, len(out))
+            self.find_non_finite(start, len(out))
         result = apply(chunk)
         square = _dot(result, result, product)
         out.copy_(result)
-        self._require_finite(square, out, start)
+        self.require_finite(square, out, start)
         return ChunkFigures(dots, square, chunk.tally)
 
     def copy_equal(self, start: int, out: torch.Tensor) -> ChunkFigures:
@@ -139,7 +139,8 @@ class TensorRun:
                 )
         return ChunkFigures([], 0.0, {})
 
-    def _require_finite(self, square: float, out: torch.Tensor, start: int) -> None:
+    def require_finite(self, square: float, out: torch.Tensor, start: int) -> None:
+        """Raises `non_finite` for the first element of the result that isn't; `square` is the sum of squares."""
         # A finite square rules out overflow except in float16, whose range is that small.
         if math.isfinite(square) and out.dtype is not torch.float16:
             return
@@ -153,7 +154,8 @@ class TensorRun:
                 fix="use smaller weights, or a wider out_dtype",
             )
 
-    def _find_non_finite(self, start: int, length: int) -> None:
+    def find_non_finite(self, start: int, length: int) -> None:
+        """Raises `non_finite` for the first element of an operand that isn't, if there is one."""
         for operand in self.task.operands:
             values = torch.empty(length, dtype=TORCH_DTYPES[operand.dtype])
             operand.read(start, values)

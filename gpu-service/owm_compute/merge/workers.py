@@ -98,18 +98,27 @@ class LocalWorkers:
 
     def submit(self, task: Task, start: int, length: int) -> Piece:
         """See `Workers`."""
-        run, preparing = self._runs[task.name]
+        # Waited for here: a thread of the pool that waited for another of its own could wait for ever.
+        run, apply = self.prepared(task)
         if start + length == count_of(task.spec.shape):
-            del self._runs[task.name]
+            self.forget(task)
         buffer = self._buffers.get()
         dtype = torch.uint8 if task.spec.dtype == "BOOL" else TORCH_DTYPES[task.spec.dtype]
         out = buffer[: length * dtype.itemsize].view(dtype)
-        if preparing is None:
+        if apply is None:
             work = self._pool.submit(run.copy_equal, start, out)
         else:
-            # Waited for here: a thread of the pool that waited for another of its own could wait for ever.
-            work = self._pool.submit(run.compute, preparing.result(), start, out)
+            work = self._pool.submit(run.compute, apply, start, out)
         return _LocalPiece(work, bytes_of(out), lambda: self._buffers.put(buffer))
+
+    def prepared(self, task: Task) -> tuple[TensorRun, Apply | None]:
+        """Waits for the prepare step of an announced task; integers have no apply step."""
+        run, preparing = self._runs[task.name]
+        return run, None if preparing is None else preparing.result()
+
+    def forget(self, task: Task) -> None:
+        """Ends an announced task, all pieces of which have been asked for."""
+        del self._runs[task.name]
 
     def close(self) -> None:
         """See `Workers`."""

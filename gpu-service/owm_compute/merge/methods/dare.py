@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from owm_compute.errors import ComputeError
-from owm_compute.merge.method import Apply, Chunk, Operands, merge_method
-from owm_compute.merge.methods.consensus import agree, combine, on_base
+from owm_compute.merge.method import Apply, Operands, merge_method
+from owm_compute.merge.methods.combination import Combination, Vote
 from owm_compute.merge.methods.sparsify import at_random
 from owm_compute.merge.methods.task_arithmetic import Density, Lambda, Weight, merge_deltas
 
@@ -74,24 +72,12 @@ def _require_positive(tensor: str, _shape: tuple[int, ...], parameters: Mapping[
 @merge_method("dare_paper_linear", reference=_PAPER, base="required", deltas=True, check=_require_positive)
 def dare_paper_linear(operands: Operands, *, weight: Weight, density: Density, lambda_: Lambda = 1.0) -> Apply:
     """Weighted sum of random parts of the deltas, each times 1/density, as published."""
-    sparsifier = at_random(operands, density)
     factors = [w / d for w, d in zip(weight, density, strict=True)]
-
-    def apply(chunk: Chunk) -> torch.Tensor:
-        sparsifier(chunk)
-        return on_base(chunk, combine(list(zip(chunk.models, factors, strict=True)), chunk), lambda_)
-
-    return apply
+    return Combination(factors, at_random(operands, density), onto=lambda_)
 
 
 @merge_method("dare_paper_ties", reference=_PAPER, base="required", deltas=True, check=_require_positive)
 def dare_paper_ties(operands: Operands, *, weight: Weight, density: Density, lambda_: Lambda = 1.0) -> Apply:
     """Random parts of the deltas, each times 1/density, then signs and mean as TIES was published."""
-    sparsifier = at_random(operands, density)
-    scales = [1 / d for d in density]
-
-    def apply(chunk: Chunk) -> torch.Tensor:
-        sparsifier(chunk)
-        return on_base(chunk, agree(chunk, weight, scales, normalize=True, weighted=False), lambda_)
-
-    return apply
+    vote = Vote(weight, [1 / d for d in density], normalize=True, weighted=False)
+    return Combination(vote, at_random(operands, density), onto=lambda_)

@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import torch
-
 from owm_compute.errors import ComputeError
-from owm_compute.merge.method import Apply, Bounds, Chunk, Each, Operands, merge_method
-from owm_compute.merge.methods.consensus import combine
+from owm_compute.merge.method import Apply, Bounds, Each, Operands, merge_method
+from owm_compute.merge.methods.combination import Combination
 from owm_compute.merge.reduce import Gram
 
 # What weights of opposite signs leave by rounding is no sum to divide by.
@@ -27,8 +25,7 @@ def linear(operands: Operands, *, weight: Each, normalize: bool = True) -> Apply
 
     One model of weight 1 keeps its bytes. Raises `weights_sum_zero` where there is nothing to divide by.
     """
-    factors = scale_weights(weight, normalize, operands.name)
-    return lambda chunk: combine(list(zip(chunk.models, factors, strict=True)), chunk)
+    return Combination(scale_weights(weight, normalize, operands.name))
 
 
 def scale_weights(weights: Each, normalize: bool, tensor: str) -> list[float]:
@@ -51,7 +48,7 @@ def passthrough(
     _operands: Operands, *, scale: Annotated[Each, Bounds(default=1.0, note="factor of the tensor")]
 ) -> Apply:
     """A copy of the one model's tensor, or a multiple of it."""
-    return lambda chunk: combine([(chunk.models[0], scale[0])], chunk)
+    return Combination(scale)
 
 
 @merge_method("nan", reference="Si et al. 2025, NAN, arXiv:2505.16148", base="optional", least=2)
@@ -76,10 +73,4 @@ def nan(
     inverse = [1 / math.sqrt(square) for square in found] if all(found) else [1.0] * operands.models
     total = math.fsum(inverse)
     scale = lambda_ if operands.has_base else 1.0
-    factors = [scale * one / total for one in inverse]
-
-    def apply(chunk: Chunk) -> torch.Tensor:
-        terms = list(zip(chunk.models, factors, strict=True))
-        return combine(terms if chunk.base is None else [*terms, (chunk.base, 1 - lambda_)], chunk)
-
-    return apply
+    return Combination([scale * one / total for one in inverse], base=1 - lambda_ if operands.has_base else 0.0)

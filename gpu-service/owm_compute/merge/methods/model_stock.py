@@ -10,6 +10,7 @@ import torch
 
 from owm_compute.merge.dots import dots, row_dots, scale_rows
 from owm_compute.merge.method import Apply, Bounds, Chunk, Operands, merge_method
+from owm_compute.merge.methods.combination import Combination
 from owm_compute.merge.methods.consensus import combine, on_base
 
 
@@ -26,8 +27,7 @@ def model_stock(
     n = operands.models
     if not filter_wise or len(operands.shape) < 2:
         found = torch.tensor([dots(operands)], dtype=torch.float64)
-        share = float(_ratios(found)) / n
-        return lambda chunk: on_base(chunk, combine([(delta, 1.0) for delta in chunk.models], chunk), share)
+        return Combination([1.0] * n, onto=float(_ratios(found)) / n)
     columns = math.prod(operands.shape[1:])
     shares = torch.cat([_ratios(found) for found in row_dots(operands, columns)]) / n
 

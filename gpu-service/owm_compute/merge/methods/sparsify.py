@@ -13,7 +13,7 @@ import torch
 from owm_compute.errors import ComputeError
 from owm_compute.merge.method import Chunk, Operands
 from owm_compute.merge.methods.consensus import count_nonzero
-from owm_compute.merge.methods.selection import keep_largest, largest
+from owm_compute.merge.methods.selection import Boundary, keep_largest, largest
 from owm_compute.merge.random import Mask, keep_mask, stream_key
 from owm_compute.merge.reduce import LaneSum
 
@@ -22,11 +22,21 @@ _TINY = 1e-7
 
 
 @dataclass(frozen=True)
+class Chance:
+    """Keeps each element with a probability, by the random bits of a stream."""
+
+    key: tuple[int, int]
+    probability: float
+
+
+@dataclass(frozen=True)
 class Sparsifier:
     """Zeroes what is dropped of the models of a chunk, in place. `key` is all that decides it besides the operands."""
 
     key: str
     drop: Callable[[Chunk], None]
+    rules: Mapping[int, Boundary | Chance] | None = None
+    """All that `drop` does, by model, where it can be said so."""
 
     def __call__(self, chunk: Chunk) -> None:
         """Drops, and tallies what is `kept`: elements of all models that aren't zero."""
@@ -72,22 +82,23 @@ def by_magnitude(operands: Operands, density: Sequence[float], gamma: Sequence[f
             values = chunk.models[sparse[place]]
             values.sub_(keep_largest(values, chunk.start, boundary, chunk.scratch(0)))
 
-    return Sparsifier(f"magnitude {list(density)} without {top}", drop)
+    rules = None if outliers else dict(zip(sparse, found, strict=True))
+    return Sparsifier(f"magnitude {list(density)} without {top}", drop, rules)
 
 
 def at_random(operands: Operands, density: Sequence[float]) -> Sparsifier:
     """Keeps each element with probability `density`."""
-    streams = [
-        (i, stream_key(operands.seed, operands.name, i), probability)
+    chances = {
+        i: Chance(stream_key(operands.seed, operands.name, i), probability)
         for i, probability in enumerate(density)
         if probability < 1
-    ]
+    }
 
     def drop(chunk: Chunk) -> None:
-        for i, key, probability in streams:
-            keep_where(chunk.models[i], keep_mask(key, chunk.start, chunk.length, probability))
+        for i, chance in chances.items():
+            keep_where(chunk.models[i], keep_mask(chance.key, chunk.start, chunk.length, chance.probability))
 
-    return Sparsifier(f"random {list(density)} {operands.seed} {operands.name}", drop)
+    return Sparsifier(f"random {list(density)} {operands.seed} {operands.name}", drop, chances)
 
 
 def keep_where(values: torch.Tensor, mask: Mask) -> None:

@@ -14,7 +14,8 @@ import torch
 from owm_compute.errors import ComputeError
 from owm_compute.merge.dots import Matrix, column_dots, dots, row_dots, scale_columns, scale_rows
 from owm_compute.merge.method import Apply, Bounds, Chunk, Each, Operands, merge_method
-from owm_compute.merge.methods.consensus import combine, on_base
+from owm_compute.merge.methods.combination import Combination
+from owm_compute.merge.methods.consensus import on_base
 from owm_compute.merge.methods.linear import scale_weights
 
 _MERGEKIT = "https://github.com/arcee-ai/mergekit"
@@ -36,7 +37,7 @@ def slerp(
     norms = [norm if norm > 1e-8 else 1.0 for norm in (math.sqrt(found[0][0]), math.sqrt(found[1][1]))]
     cosine = found[0][1] / (norms[0] * norms[1])
     first, second = (1 - t, t) if abs(cosine) > 0.9995 else _arc(math.acos(cosine), t)
-    return lambda chunk: combine([(chunk.origin, first), (chunk.models[0], second)], chunk)
+    return Combination([second], base=first)
 
 
 @merge_method("nuslerp", reference=_MERGEKIT, base="optional", least=2, most=2, deltas=True)
@@ -57,7 +58,7 @@ def nuslerp(
     t = 0.5 if abs(total) < 1e-6 else weight[1] / total
     if nuslerp_flatten or len(operands.shape) < 2:
         factors = _nuslerp_factors(dots(operands), t)
-        return _mix(factors)
+        return _mix(operands, factors)
     if nuslerp_row_wise:
         columns = math.prod(operands.shape[1:])
         batches = iter([column_dots(operands, columns)])
@@ -115,7 +116,7 @@ def multislerp(
             field=operands.name,
             fix="change the weights",
         )
-    return _mix(factors)
+    return _mix(operands, factors)
 
 
 @merge_method("karcher", reference="Karcher 1977; https://github.com/arcee-ai/mergekit", least=2)
@@ -139,17 +140,12 @@ def karcher(
         radius = math.fsum(norms) / n
         for i, coordinate in zip(alive, _karcher_mean(units, max_iter, tol), strict=True):
             factors[i] = coordinate * radius / norms[i]
-    return _mix(factors)
+    return _mix(operands, factors)
 
 
-def _mix(factors: Sequence[float]) -> Apply:
+def _mix(operands: Operands, factors: Sequence[float]) -> Apply:
     """Σ factor·model, onto the base where there is one."""
-
-    def apply(chunk: Chunk) -> torch.Tensor:
-        total = combine(list(zip(chunk.models, factors, strict=True)), chunk)
-        return total if chunk.base is None else on_base(chunk, total, 1)
-
-    return apply
+    return Combination(factors, onto=1.0 if operands.has_base else None)
 
 
 def _arc(theta: float, t: float) -> tuple[float, float]:

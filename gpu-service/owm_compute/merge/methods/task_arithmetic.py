@@ -9,7 +9,8 @@ from typing import Annotated
 import torch
 
 from owm_compute.merge.method import Apply, Bounds, Chunk, Each, Operands, elementwise, merge_method
-from owm_compute.merge.methods.consensus import agree, combine, count_nonzero, on_base
+from owm_compute.merge.methods.combination import Combination, Vote
+from owm_compute.merge.methods.consensus import count_nonzero, on_base
 from owm_compute.merge.methods.sparsify import Sparsifier, l1_scales
 
 Weight = Annotated[Each, Bounds(note="factor of the model's delta")]
@@ -33,20 +34,12 @@ def merge_deltas(
     each sparse delta back to its L1 norm. λ = 0 gives the base's bytes.
     """
     scales = l1_scales(operands, sparsifier) if rescale and sparsifier else [1.0] * operands.models
+    if consensus:
+        return Combination(Vote(weight, scales, normalize), sparsifier, onto=lambda_)
     total = math.fsum(weight)
-    divisor = total if normalize and not consensus and abs(total) >= 1e-8 else 1.0
+    divisor = total if normalize and abs(total) >= 1e-8 else 1.0
     factors = [w * s / divisor for w, s in zip(weight, scales, strict=True)]
-
-    def apply(chunk: Chunk) -> torch.Tensor:
-        if sparsifier:
-            sparsifier(chunk)
-        if consensus:
-            merged = agree(chunk, weight, scales, normalize=normalize)
-        else:
-            merged = combine(list(zip(chunk.models, factors, strict=True)), chunk)
-        return on_base(chunk, merged, lambda_)
-
-    return apply
+    return Combination(factors, sparsifier, onto=lambda_)
 
 
 @merge_method(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
-from owm_compute.merge.method import Apply, Chunk, Operands, merge_method
-from owm_compute.merge.methods.consensus import agree, on_base
+from owm_compute.merge.method import Apply, Operands, merge_method
+from owm_compute.merge.methods.combination import Combination, Vote
 from owm_compute.merge.methods.sparsify import by_magnitude, require_survivors
 from owm_compute.merge.methods.task_arithmetic import Density, Lambda, Weight, merge_deltas
 
@@ -40,11 +38,5 @@ def ties(
 @merge_method("ties_paper", reference=_PAPER, base="required", deltas=True, check=require_survivors)
 def ties_paper(operands: Operands, *, weight: Weight, density: Density, lambda_: Lambda = 1.0) -> Apply:
     """The weighted mean of the largest of each delta, where its sign is that of the unweighted sum; as published."""
-    sparsifier = by_magnitude(operands, density)
-
-    def apply(chunk: Chunk) -> torch.Tensor:
-        sparsifier(chunk)
-        merged = agree(chunk, weight, [1.0] * operands.models, normalize=True, weighted=False)
-        return on_base(chunk, merged, lambda_)
-
-    return apply
+    vote = Vote(weight, [1.0] * operands.models, normalize=True, weighted=False)
+    return Combination(vote, by_magnitude(operands, density), onto=lambda_)
