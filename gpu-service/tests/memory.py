@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 
-from owm_compute.tensors.operand import Operand, Source
+from owm_compute.tensors.operand import Collection
 
 _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64", torch.bool: "BOOL"}
 
@@ -29,18 +29,8 @@ class Held:
         out.copy_(self._flat[start : start + out.numel()])
 
 
-class Memory(Source):
+class Memory(Collection):
     """A model in memory."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], label: str = "model") -> None:
-        self.label = label
-        self._operands = {name: Held(f"{label}: {name}", tensor) for name, tensor in tensors.items()}
-
-    def __getitem__(self, name: str) -> Operand:
-        return self._operands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._operands)
-
-    def __len__(self) -> int:
-        return len(self._operands)
+        super().__init__(label, {name: Held(f"{label}: {name}", tensor) for name, tensor in tensors.items()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -15,7 +15,7 @@ from owm_compute.merge.resolve import Task, is_exact, resolve
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tensor_run import TensorRun
 from owm_compute.merge.workspace import Workspace, chunk_length
-from owm_compute.tensors.operand import Operand, Source
+from owm_compute.tensors.operand import Collection, Source
 
 _CHUNK = 1 << 18
 
@@ -50,14 +50,11 @@ class ComputedOperand:
             return self._apply
 
 
-class ComputedSource(Source):
+class ComputedSource(Collection):
     """The tensors that a program over opened sources would write; closing it closes those sources."""
 
     def __init__(self, label: str, program: Program, sources: Sequence[Source], store: StatisticStore) -> None:
-        self.label = label
-        self._sources = sources
         files = resolve(program, sources)
-        self.exact = is_exact(files, sources)
         tasks = [task for file in files for task in file.tasks]
         chunk = chunk_length(max((len(task.operands) for task in tasks), default=1), _CHUNK)
         local = threading.local()
@@ -68,18 +65,11 @@ class ComputedSource(Source):
                 found = local.workspace = Workspace(chunk)
             return found
 
-        self._operands: dict[str, Operand] = {
-            task.name: ComputedOperand(TensorRun(task, store, workspace), chunk) for task in tasks
-        }
-
-    def __getitem__(self, name: str) -> Operand:
-        return self._operands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._operands)
-
-    def __len__(self) -> int:
-        return len(self._operands)
+        super().__init__(
+            label, {task.name: ComputedOperand(TensorRun(task, store, workspace), chunk) for task in tasks}
+        )
+        self.exact = is_exact(files, sources)
+        self._sources = sources
 
     def close(self) -> None:
         """Releases the sources below."""

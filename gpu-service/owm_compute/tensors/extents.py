@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import torch
 
 from owm_compute.errors import ComputeError
 from owm_compute.tensors.dtypes import BITS
-from owm_compute.tensors.operand import Operand, Source
+from owm_compute.tensors.operand import Collection, Operand
 from owm_compute.tensors.pieces import rectangles
 from owm_compute.tensors.reader import read_exactly
 from owm_compute.tensors.torch_io import TORCH_DTYPES, bytes_of
@@ -161,22 +161,12 @@ class ColumnMajorOperand:
         return position
 
 
-class ImportedSource(Source):
+class ImportedSource(Collection):
     """Tensors of imported files, and what is to be closed with them."""
 
     def __init__(self, label: str, operands: Mapping[str, Operand], close: Callable[[], None]) -> None:
-        self.label = label
-        self._operands = operands
+        super().__init__(label, operands)
         self._close = close
-
-    def __getitem__(self, name: str) -> Operand:
-        return self._operands[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._operands)
-
-    def __len__(self) -> int:
-        return len(self._operands)
 
     def close(self) -> None:
         """Releases the files."""

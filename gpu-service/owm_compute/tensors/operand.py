@@ -70,6 +70,23 @@ class Source(Mapping[str, Operand]):
         self.close()
 
 
+class Collection(Source):
+    """A source that has all its operands at hand."""
+
+    def __init__(self, label: str, operands: Mapping[str, Operand]) -> None:
+        self.label = label
+        self._operands = operands
+
+    def __getitem__(self, name: str) -> Operand:
+        return self._operands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._operands)
+
+    def __len__(self) -> int:
+        return len(self._operands)
+
+
 class Overlay(Source):
     """A source with some of its operands replaced, added or (`hidden`) left out; the rest is passed through."""
 
