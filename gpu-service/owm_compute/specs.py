@@ -14,7 +14,8 @@ Kind = Literal["merge", "evaluate", "train"]
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
 # Only a label: inputs lie on disk under numbers, so a name may hold whatever a path in a repository may.
 InputName = Annotated[str, Field(min_length=1, max_length=2000)]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+# No part is empty or begins with a dot, so a path leads nowhere but into the directory it is joined to.
+OutputPath = Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99}/)?[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Url = Annotated[str, Field(min_length=1, max_length=4000)]
 Seed = Annotated[int, Field(ge=0, le=2**53 - 1)]

@@ -6,18 +6,22 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 
 from owm_compute.errors import ComputeError
 from owm_compute.merge.computed import ComputedSource
 from owm_compute.merge.engine import MergeReport, run_program
 from owm_compute.merge.program import Program
+from owm_compute.merge.run import run_merge
 from owm_compute.merge.statistics import StatisticStore
+from owm_compute.progress import Silent
 from owm_compute.tensors.safetensors_source import SafetensorsSource
 from owm_compute.tensors.torch_io import save_tensors
 
@@ -259,3 +263,72 @@ def test_the_record_tells_what_was_merged_and_how_alike_it_was(engine: Engine) -
     assert line["statistics"]["norms"] == [5, 10]
     assert line["statistics"]["cosines"] == [-1]
     assert [operand["label"] for operand in line["models"]] == ["model-0: x", "model-1: x"]
+
+
+def test_a_pipeline_is_written_into_folders_each_with_files_of_its_own(tmp_path: Path) -> None:
+    def pipeline(seed: int) -> dict[str, dict[str, torch.Tensor]]:
+        # Two components that call a tensor by the same name.
+        return {"unet": model(seed), "vae": {"scale": model(seed + 5)["scale"], "norm": torch.full((2,), float(seed))}}
+
+    paths: dict[str, Path] = {}
+    for i in range(2):
+        for folder, tensors in pipeline(i).items():
+            paths[f"{i}/{folder}"] = tmp_path / f"{i}-{folder}.safetensors"
+            save_tensors(paths[f"{i}/{folder}"], tensors)
+    program = linear(2)
+    program["sources"] = [
+        {"label": f"model-{i}", "folders": {folder: [f"{i}/{folder}"] for folder in ("unet", "vae")}} for i in range(2)
+    ]
+    files = {
+        "unet/x-00001-of-00002.safetensors": ["a.weight", "a.bias"],
+        "unet/x-00002-of-00002.safetensors": ["b.weight", "empty", "scale"],
+        "vae/x.safetensors": ["scale", "norm"],
+    }
+    program["files"] = [
+        {"path": path, "tensors": [{"name": f"{path.split('/')[0]}/{name}", "operation": 0} for name in names]}
+        for path, names in files.items()
+    ]
+    merge = partial(
+        run_merge,
+        Program.model_validate(program),
+        Files(paths),
+        threads=1,
+        progress=Silent(),
+        statistics=StatisticStore(),
+    )
+    (tmp_path / "out").mkdir()
+    report = merge(tmp_path / "out")
+    for path, names in files.items():
+        written = safetensors.torch.load_file(tmp_path / "out" / path)
+        assert set(written) == set(names)
+        first, second = (pipeline(i)[path.split("/")[0]] for i in range(2))
+        for name in names:
+            mean = (first[name].double() + second[name].double() / 2) / 1.5
+            torch.testing.assert_close(written[name].double(), mean, rtol=1e-2, atol=1e-2)
+    index = json.loads((tmp_path / "out/unet/x.safetensors.index.json").read_text())
+    assert {name: f"unet/{file}" for name, file in index["weight_map"].items()} == {
+        name: path for path, names in files.items() for name in names if path.startswith("unet/")
+    }
+    assert [file.path for file in report.files] == [*files, "unet/x.safetensors.index.json", "merge-record.jsonl"]
+    assert merge(tmp_path / "out").resumed_bytes > 0
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a//x", "a/../x", "a/b/x", "a/.x", ".a/x", "a/", ""])
+def test_an_output_leads_nowhere_but_into_its_directory(path: str) -> None:
+    with pytest.raises(ValidationError):
+        Program.model_validate(linear(1, files=[{"path": path, "every": 0}]))
+
+
+class Files:
+    """Files as the inputs of a job."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+
+    def path(self, name: str) -> Path:
+        return self._paths[name]
+
+    arriving = path
+
+    def sha256(self, name: str) -> str:
+        return hashlib.sha256(self.path(name).read_bytes()).hexdigest()

@@ -61,7 +61,7 @@ class Workbench:
             sources.append(SafetensorsSource([(path.name, path, f"digest-{index}")], label=f"model-{index}"))
             (self._directory / f"{index}.json").write_text(json.dumps(document))
             files = {"tokenizer.json": f"{index}.json"}
-            specs.append(SourceSpec(label=f"model-{index}", weights=[path.name], tokenizer=files))
+            specs.append(SourceSpec(label=f"model-{index}", weights=[path.name], folders={}, tokenizer=files))
         chosen = TokenizerSpec.model_validate({"source": "union", "base": 0, "embeddings": ["embed"], **spec})
         return merge_tokenizers(chosen, specs, sources, lambda name: self._directory / name)
 

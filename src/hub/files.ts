@@ -218,10 +218,10 @@ async function readText(
   return new TextDecoder().decode(bytes);
 }
 
-const RootRow = z.object({ n: z.number(), name: z.string(), size: z.number() });
+const TopRow = z.object({ n: z.number(), path: z.string(), size: z.number() });
 
-/** The files at the root of several trees, by the order of the trees; names of other endings are left out. One query. */
-export async function listRoots(
+/** The files at the root of several trees and in the folders there, those first; names of other endings are left out. One query. */
+export async function listTops(
   db: Db,
   trees: readonly TreeOf[],
   endings: readonly string[],
@@ -229,15 +229,22 @@ export async function listRoots(
 ): Promise<{ readonly path: string; readonly size: number }[][]> {
   const rows = await queryRows(
     db,
-    RootRow,
-    sql`select t.key as n, e.name, e.size from json_each(${asJson(trees.map(({ repo, tree }) => ({ repo: repo.id, tree })))}) t
-        join tree_entries e on e.repo_id = t.value ->> 'repo' and e.tree = t.value ->> 'tree' and e.kind = 'file'
-      where exists (select 1 from json_each(${asJson(endings)}) s where substr(e.name, -length(s.value)) = s.value)
-      order by t.key, e.name limit ${limit}`,
+    TopRow,
+    sql`with tops as materialized (
+        select t.key as n, e.repo_id, e.name, e.kind, e.id, e.size from json_each(${asJson(trees.map(({ repo, tree }) => ({ repo: repo.id, tree })))}) t
+          join tree_entries e on e.repo_id = t.value ->> 'repo' and e.tree = t.value ->> 'tree'),
+      files (n, depth, path, size) as (
+        select n, 0, name, size from tops where kind = 'file'
+        union all
+        select d.n, 1, d.name || '/' || e.name, e.size from tops d
+          cross join tree_entries e on e.repo_id = d.repo_id and e.tree = d.id and e.kind = 'file' where d.kind = 'directory')
+      select f.n, f.path, f.size from files f
+        where exists (select 1 from json_each(${asJson(endings)}) s where substr(f.path, -length(s.value)) = s.value)
+        order by f.depth, f.n, f.path limit ${limit}`,
   );
-  const roots: { path: string; size: number }[][] = trees.map(() => []);
-  for (const { n, name, size } of rows) roots[n]?.push({ path: name, size });
-  return roots;
+  const tops: { path: string; size: number }[][] = trees.map(() => []);
+  for (const { n, path, size } of rows) tops[n]?.push({ path, size });
+  return tops;
 }
 
 export type FileQuery = { readonly snapshot: Snapshot; readonly path: string };

@@ -194,9 +194,14 @@ class Outputs:
                 self._send_whole(file)
 
     def _open(self, path: str) -> BinaryIO:
-        # The job chose what lies here: a link could point at the journal.
+        # The job chose what lies here: a link could point at the journal, a folder that is one too.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        stream = os.fdopen(os.open(path, flags, dir_fd=self._directory), "rb")
+        folder, _, name = path.rpartition("/")
+        directory = os.open(folder or ".", flags | os.O_DIRECTORY, dir_fd=self._directory)
+        try:
+            stream = os.fdopen(os.open(name, flags, dir_fd=directory), "rb")
+        finally:
+            os.close(directory)
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             stream.close()

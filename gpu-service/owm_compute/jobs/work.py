@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from owm_compute.specs import FileName, Kind, Sha256, Strict
+from owm_compute.specs import Kind, OutputPath, Sha256, Strict
 
 # As many shards as a program may have, and the records beside them.
 MAX_OUTPUT_FILES = 1100
@@ -42,7 +42,7 @@ class WorkRequest(Strict):
 class OutputFile(Strict):
     """A file the child wrote into its output directory."""
 
-    path: FileName
+    path: OutputPath
     sha256: Sha256
     size: Annotated[int, Field(ge=0)]
 
@@ -69,7 +69,7 @@ class WrittenMessage(Strict):
     """The first `size` bytes of an output file are final."""
 
     type: Literal["written"]
-    path: FileName
+    path: OutputPath
     size: Annotated[int, Field(ge=0)]
 
 

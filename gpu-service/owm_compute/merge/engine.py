@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -26,7 +27,7 @@ from owm_compute.tensors.operand import Source
 from owm_compute.tensors.torch_io import TORCH_DTYPES
 from owm_compute.tensors.writer import SafetensorsWriter, header_bytes, layout
 
-INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.safetensors$)")
 _METADATA = {"format": "pt"}
 
 
@@ -86,8 +87,7 @@ def run_program(
             reports.append(report)
             if on_file is not None:
                 on_file(report)
-    if len(files) > 1:
-        reports.append(_write_index(files, output))
+    reports += _write_indices(files, output)
     reports.append(FileReport(RECORD, *digest_of(output / RECORD)))
     tasks = [task for file in files for task in file.tasks]
     return MergeReport(
@@ -122,14 +122,15 @@ class _Engine:
         self.resumed_bytes = 0
 
     def write(self, file: OutputFile, path: Path, record: Record) -> FileReport:
-        specs = {task.name: task.spec for task in file.tasks}
-        tasks = {task.name: task for task in file.tasks}
+        tasks = {file.stored_name(task): task for task in file.tasks}
+        specs = {name: task.spec for name, task in tasks.items()}
         ordered = [tasks[name] for name in layout(specs)]
         head = header_bytes(specs, _METADATA)
-        done = record.finished(path, head, ordered)
+        done = record.finished(path, file.path, head, ordered)
         keep = len(head) + sum(task.spec.nbytes for task in ordered[: len(done)]) if done else 0
         self.resumed_bytes += keep
         self._written += sum(task.spec.nbytes for task in ordered[: len(done)])
+        path.parent.mkdir(exist_ok=True)
         with SafetensorsWriter(path, specs, _METADATA, keep=keep) as writer:
             for line in done:
                 record.append(line)
@@ -176,13 +177,19 @@ def _bytes_read(task: Task) -> Iterator[int]:
         yield count_of(operand.shape) * TORCH_DTYPES[operand.dtype].itemsize
 
 
-def _write_index(files: Sequence[OutputFile], output: Path) -> FileReport:
-    where = {task.name: file.path for file in files for task in file.tasks}
-    size = sum(task.spec.nbytes for file in files for task in file.tasks)
-    document = {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
-    path = output / INDEX
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    return FileReport(INDEX, *digest_of(path))
+def _write_indices(files: Sequence[OutputFile], output: Path) -> Iterator[FileReport]:
+    """An index beside the shards of each file that is cut: they have its name and their number."""
+    cut: dict[str, list[OutputFile]] = {}
+    for file in files:
+        if _SHARD.search(file.path):
+            cut.setdefault(_SHARD.sub("", file.path), []).append(file)
+    for whole, shards in cut.items():
+        where = {shard.stored_name(task): Path(shard.path).name for shard in shards for task in shard.tasks}
+        size = sum(task.spec.nbytes for shard in shards for task in shard.tasks)
+        document = {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
+        path = output / f"{whole}.index.json"
+        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        yield FileReport(f"{whole}.index.json", *digest_of(path))
 
 
 def digest_of(path: Path) -> tuple[str, int]:

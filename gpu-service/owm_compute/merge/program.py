@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from owm_compute.specs import InputName, Seed, Strict
+from owm_compute.specs import InputName, OutputPath, Seed, Strict
 
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 Index = Annotated[int, Field(ge=0, le=100_000)]
@@ -19,7 +19,7 @@ Dtype = Literal["F64", "F32", "F16", "BF16"]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 PermutedAxis = Annotated[str, Field(pattern=r"^[^*]{1,512}(\*[1-9][0-9]{0,8})?$")]
 Prompt = Annotated[str, Field(min_length=1, max_length=10_000)]
-OutputPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
+Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 
 
 class Adapter(Strict):
@@ -32,12 +32,16 @@ class Adapter(Strict):
 class SourceSpec(Strict):
     """One model: its files by input name. `config` is its config.json, where it has one.
 
-    A model of format `program` has no files: it is the result of another merge, computed while it is read.
+    A model of format `program` has no files: it is the result of another merge, computed while it is read. A pipeline
+    has its weights in `folders`, whose tensors are called `folder/name`.
     """
 
     label: Annotated[str, Field(min_length=1, max_length=600)]
     format: Literal["safetensors", "gguf", "npz", "h5", "keras", "program"] = "safetensors"
     weights: Annotated[list[InputName], Field(max_length=1000, default_factory=list)]
+    folders: Annotated[
+        dict[Folder, Annotated[list[InputName], Field(max_length=1000)]], Field(max_length=64, default_factory=dict)
+    ]
     program: Program | None = None
     config: InputName | None = None
     adapter: Adapter | None = None
@@ -83,7 +87,10 @@ class TensorOp(Strict):
 
 
 class OutputSpec(Strict):
-    """One safetensors file of the output; `every` takes all tensors of that operation's first model, by their names."""
+    """One safetensors file of the output; `every` takes all tensors of that operation's first model, by their names.
+
+    The tensors of a file in a folder are called `folder/name` here, and `name` in the file.
+    """
 
     path: OutputPath
     tensors: Annotated[list[TensorOp], Field(max_length=200_000, default_factory=list)]

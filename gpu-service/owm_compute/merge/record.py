@@ -44,9 +44,9 @@ class Record:
         self._stream = path.open("w", encoding="utf-8")
         self._write(self._head)
 
-    def finished(self, path: Path, head: bytes, tasks: Sequence[Task]) -> list[RecordLine]:
+    def finished(self, path: Path, file: str, head: bytes, tasks: Sequence[Task]) -> list[RecordLine]:
         """The lines of those first tensors of a file that an earlier run made of the same inputs and left whole."""
-        lines = [line for line in self._left if line.get("file") == path.name]
+        lines = [line for line in self._left if line.get("file") == file]
         if not lines or not path.exists():
             return []
         good = 0
@@ -55,7 +55,7 @@ class Record:
             if stream.read(len(head)) != head:
                 return []
             for index, (line, task) in enumerate(zip(lines, tasks, strict=False), start=1):
-                same = _described(task, path.name).items() <= line.items()
+                same = _described(task, file).items() <= line.items()
                 if not same or not _feed(digest.update, stream.read, task.spec.nbytes):
                     break
                 if line.get("prefix_sha256") == digest.hexdigest():

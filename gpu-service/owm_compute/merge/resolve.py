@@ -57,6 +57,15 @@ class OutputFile:
     path: str
     tasks: tuple[Task, ...]
 
+    def stored_name(self, task: Task) -> str:
+        """What the file calls a tensor: its name without the folder that the file lies in."""
+        return task.name.removeprefix(_folder(self.path))
+
+
+def _folder(path: str) -> str:
+    """With its slash; empty for the root."""
+    return path[: path.rfind("/") + 1]
+
 
 def resolve(program: Program, sources: Sequence[Source]) -> list[OutputFile]:
     """The output files of a program over its opened sources.
@@ -68,6 +77,8 @@ def resolve(program: Program, sources: Sequence[Source]) -> list[OutputFile]:
     files = []
     for file in program.files:
         tasks = tuple(_task(program, sources, op, methods[op.operation]) for op in _tensor_ops(program, sources, file))
+        if stray := next((task.name for task in tasks if not task.name.startswith(_folder(file.path))), None):
+            raise ComputeError("invalid_spec", f"{stray!r} is no tensor of the folder of {file.path}", field=stray)
         files.append(OutputFile(file.path, tasks))
     return files
 

@@ -12,6 +12,7 @@ from owm_compute.errors import ComputeError
 from owm_compute.merge.program import SourceSpec
 from owm_compute.models.config import MAX_CONFIG_BYTES
 from owm_compute.tensors.adapter import apply_adapter, parse_adapter_config
+from owm_compute.tensors.folders import Folders
 from owm_compute.tensors.fp8 import FLOAT_QUANTIZATIONS, block_size, dequantised
 from owm_compute.tensors.gguf import GgufSource
 from owm_compute.tensors.gguf_names import hugging_face_names
@@ -43,7 +44,18 @@ def open_source(spec: SourceSpec, inputs: InputFiles) -> Source:
     packed integers (GPTQ, AWQ, bitsandbytes), which have no values of their own to merge.
     """
     with ExitStack() as opened:
-        source = opened.enter_context(_FORMATS[spec.format](_files(spec.weights, inputs), spec, inputs))
+        open_files = _FORMATS[spec.format]
+        source: Source = (
+            Folders(
+                {
+                    folder: opened.enter_context(open_files(_files(names, inputs), spec, inputs))
+                    for folder, names in spec.folders.items()
+                },
+                label=spec.label,
+            )
+            if spec.folders
+            else opened.enter_context(open_files(_files(spec.weights, inputs), spec, inputs))
+        )
         if spec.adapter is not None:
             config = parse_adapter_config(read_json(spec.adapter.config, inputs))
             weights = SafetensorsSource(_files(spec.adapter.weights, inputs), label=f"{spec.label} (adapter)")

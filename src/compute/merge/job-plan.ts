@@ -4,6 +4,7 @@ import { HubError } from "../../errors";
 import { canonicalJson } from "../../formats/canonical-json";
 import { toMergekitYaml } from "../../formats/recipe/canonical";
 import type { Finding } from "../../formats/recipe/compatibility";
+import { indicesOf } from "../../formats/recipe/layout";
 import type { Program, SourceSpec } from "../../formats/recipe/program";
 import type { Document } from "../../formats/recipe/recipe";
 import { placesOf, refKey } from "../../formats/recipe/references";
@@ -17,10 +18,9 @@ import { sourceOf } from "../sources";
 import { chatTemplateOf } from "./chat-template";
 import { type Draft, outputOf } from "./draft";
 import { inputName, licencesText, type Model, TOKENIZER_FILES } from "./models";
-import type { Parent } from "./parents";
+import { besideComponents, type Parent } from "./parents";
 
 const PROGRAM = "program.json";
-const INDEX = "model.safetensors.index.json";
 const RECORD = "merge-record.jsonl";
 const MERGEKIT = "mergekit_config.yml";
 const CHAT_TEMPLATE = "chat_template.jinja";
@@ -100,6 +100,7 @@ export function refusal(finding: Finding): HubError {
 function namesIn(program: Program): Set<string> {
   const ofSource = (source: SourceSpec): string[] => [
     ...(source.weights ?? []),
+    ...Object.values(source.folders ?? {}).flat(),
     ...(source.config == null ? [] : [source.config]),
     ...(source.adapter == null ? [] : [source.adapter.config, ...source.adapter.weights]),
     ...Object.values(source.tokenizer ?? {}),
@@ -195,7 +196,7 @@ function outputsOf(program: Program): FilePath[] {
 function madeBeside({ files: weights, tokenizer, config, sources }: Program): string[] {
   const donor = tokenizer == null ? null : typeof tokenizer.source === "number" ? tokenizer.source : tokenizer.base;
   return [
-    ...(weights.length > 1 ? [INDEX] : []),
+    ...indicesOf(weights.map(({ path }) => path)),
     ...(config == null ? [] : ["config.json"]),
     ...(donor === null ? [] : Object.keys(sources[donor]?.tokenizer ?? {})),
     RECORD,
@@ -213,7 +214,7 @@ export function besideWeights(draft: Draft, program: Program): string[] {
 function copiedOf({ donor, parents }: Draft, program: Program, written: readonly string[]): MergePlan["copied"] {
   const parent = donor === null ? undefined : parents[donor.located.parent];
   if (parent === undefined) return [];
-  const paths = [...COPIED, ...(program.tokenizer == null ? TOKENIZER_FILES : [])];
+  const paths = [...COPIED, ...besideComponents(parent), ...(program.tokenizer == null ? TOKENIZER_FILES : [])];
   return paths.flatMap((path) => {
     const file = parent.files.get(path);
     return file === undefined || written.includes(path)

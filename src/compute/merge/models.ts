@@ -27,6 +27,7 @@ import { invalidWeights, readHeader } from "../weights";
 import {
   ADAPTER_CONFIG,
   ADAPTER_WEIGHTS,
+  type Component,
   FIRST_BYTES,
   type Located,
   labelOf,
@@ -98,8 +99,9 @@ export async function readModels(
     if (parent === undefined) throw new HubError("internal");
     const complain = (problem: Omit<Problem, "field">): void =>
       void problems.push({ ...problem, field: located.field });
-    const own = weights[i] ?? [];
-    const { tensors, architecture } = await reader.tensors(located, own, complain);
+    const components = weights[i] ?? [];
+    const own = components.flat();
+    const { tensors, architecture } = await reader.tensors(located, components, complain);
     const config = reader.json(located.parent, "config.json", located.field);
     if (located.format === "safetensors") checkQuantization(config, complain);
     const adapter = await reader.adapter(parents, located);
@@ -109,7 +111,11 @@ export async function readModels(
         .flatMap((one) => (one === undefined ? [] : [labelOf(one)]))
         .join("+"),
       format: located.format,
-      weights: own.map((file) => inputName(located.parent, file.path)),
+      components: located.components.map(({ folder, file }, n) => ({
+        folder,
+        file,
+        weights: (components[n] ?? []).map((one) => inputName(located.parent, one.path)),
+      })),
       config,
       configName: parent.files.has("config.json") ? inputName(located.parent, "config.json") : null,
       tensors: adapter === null ? tensors : adapted(tensors, adapter, complain),
@@ -151,7 +157,7 @@ class Reader {
   /** By digest: models share files. */
   readonly #files = new Map<string, FileTensors>();
   #texts: readonly ReadonlyMap<string, string>[] = [];
-  readonly #indices = new Map<Located, SafetensorsIndex>();
+  readonly #indices = new Map<Component, SafetensorsIndex>();
   #left = MAX_HEADERS_BYTES;
 
   constructor(platform: Platform) {
@@ -177,61 +183,70 @@ class Reader {
     return found;
   }
 
-  /** The weight files of each model; those that an index names by one more query for all. */
-  async weights(parents: readonly Parent[], models: readonly Located[]): Promise<readonly (readonly StoredFile[])[]> {
-    const shards: { readonly model: number; readonly snapshot: Parent["snapshot"]; readonly path: string }[] = [];
-    for (const [model, located] of models.entries()) {
-      const { index, field } = located;
-      const parent = parents[located.parent];
-      const file = index === null ? undefined : parent?.files.get(index);
-      if (parent === undefined || file === undefined) continue;
-      const bytes = await readWhole(this.#platform, file, field);
-      const parsed = invalidAs(field, file.path, () => parseSafetensorsIndex(bytes));
-      this.#indices.set(located, parsed);
-      for (const path of parsed.shards) shards.push({ model, snapshot: parent.snapshot, path });
-    }
+  /** The weight files of each component of each model; those that an index names by one more query for all. */
+  async weights(
+    parents: readonly Parent[],
+    models: readonly Located[],
+  ): Promise<readonly (readonly (readonly StoredFile[])[])[]> {
+    const shards: { readonly of: Component; readonly snapshot: Parent["snapshot"]; readonly path: string }[] = [];
+    for (const { components, field, parent: n } of models)
+      for (const component of components) {
+        const parent = parents[n];
+        const file = component.index === null ? undefined : parent?.files.get(component.index);
+        if (parent === undefined || file === undefined) continue;
+        const bytes = await readWhole(this.#platform, file, field);
+        const parsed = invalidAs(field, file.path, () => parseSafetensorsIndex(bytes));
+        this.#indices.set(component, parsed);
+        for (const name of parsed.shards)
+          shards.push({ of: component, snapshot: parent.snapshot, path: pathIn(component.folder, name) });
+      }
     const stored = await findStoredFiles(this.#platform.db, shards, FIRST_BYTES);
-    return models.map((located, model) => {
-      const parent = parents[located.parent];
+    return models.map(({ components, field, parent: n }) => {
+      const parent = parents[n];
       if (parent === undefined) throw new HubError("internal");
-      const at = { ...parent, field: located.field };
-      if (located.index === null)
-        return located.weights.map((path) => parent.files.get(path) ?? fail(missing(at, path, "publish it")));
-      return shards.flatMap((shard, n) =>
-        shard.model === model
-          ? [stored[n] ?? fail(missing(at, shard.path, "the index names it: upload the missing shard"))]
-          : [],
+      const at = { ...parent, field };
+      return components.map((component) =>
+        component.index === null
+          ? component.weights.map((path) => parent.files.get(path) ?? fail(missing(at, path, "publish it")))
+          : shards.flatMap((shard, s) =>
+              shard.of === component
+                ? [stored[s] ?? fail(missing(at, shard.path, "the index names it: upload the missing shard"))]
+                : [],
+            ),
       );
     });
   }
 
+  /** `files`: those of each component. */
   async tensors(
-    located: Located,
-    files: readonly StoredFile[],
+    { format, field, components }: Located,
+    files: readonly (readonly StoredFile[])[],
     complain: (problem: Omit<Problem, "field">) => void,
   ): Promise<{ tensors: Tensors; architecture: string | null }> {
-    const { format, field } = located;
-    if (format === "gguf") return this.#gguf(field, files, complain);
+    if (format === "gguf") return this.#gguf(field, files.flat(), complain);
     // Names and shapes of the other formats are in structures that only the compute service reads.
     if (format !== "safetensors") return { tensors: new Map(), architecture: null };
     const all: Tensors = new Map();
-    for (const file of files)
-      for (const [name, fact] of (await this.#safetensors(field, file)).tensors) {
-        if (all.has(name))
+    for (const [i, component] of components.entries()) {
+      for (const file of files[i] ?? [])
+        for (const [own, fact] of (await this.#safetensors(field, file)).tensors) {
+          const name = this.#pool.name(pathIn(component.folder, own));
+          if (all.has(name))
+            throw new HubError("invalid_weights", {
+              field,
+              problem: `${file.path} has tensor ${own}, which another shard has too`,
+              path: file.path,
+            });
+          all.set(name, fact);
+        }
+      for (const name of this.#indices.get(component)?.weightMap.keys() ?? [])
+        if (!all.has(pathIn(component.folder, name)))
           throw new HubError("invalid_weights", {
             field,
-            problem: `${file.path} has tensor ${name}, which another shard has too`,
-            path: file.path,
+            problem: `${component.index} names tensor ${name}, which no shard has: publish the index with its shards`,
           });
-        all.set(name, fact);
-      }
-    for (const name of this.#indices.get(located)?.weightMap.keys() ?? [])
-      if (!all.has(name))
-        throw new HubError("invalid_weights", {
-          field,
-          problem: `${located.index} names tensor ${name}, which no shard has: publish the index with its shards`,
-        });
-    this.#indices.delete(located);
+      this.#indices.delete(component);
+    }
     withoutScales(all, this.#pool, complain);
     return { tensors: all, architecture: null };
   }
@@ -361,6 +376,9 @@ function cardOf(readme: string): ParentText {
 /** The licences of a card in words; null where it says none. */
 export const licencesText = ({ licences }: ParentText): string | null =>
   licences.length === 0 ? null : licences.map(licenceName).join(" AND ");
+
+/** The path of a file in the folder of a component, and the name that one of its tensors has in the model. */
+const pathIn = (folder: string, name: string): string => (folder === "" ? name : `${folder}/${name}`);
 
 function invalidAs<T>(field: string, path: string, work: () => T): T {
   try {

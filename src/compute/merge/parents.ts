@@ -1,15 +1,17 @@
 // The revisions that a recipe names: each found once, with the rights to merge it, and its files as far as a merge may need them.
 import type { Caller } from "../../access/caller";
 import { HubError } from "../../errors";
+import { WEIGHTS } from "../../formats/recipe/layout";
+import { isOutputName } from "../../formats/recipe/program";
 import type { ModelReference, Revision } from "../../formats/recipe/references";
-import { findStoredFiles, listRoots, type StoredFile } from "../../hub/files";
+import { findStoredFiles, listTops, type StoredFile } from "../../hub/files";
 import { repoName, type Snapshot } from "../../hub/repositories";
 import type { Platform } from "../../platform/platform";
 import { locate } from "../sources";
 
 /** Of all parents together. */
 const MAX_FILES = 20_000;
-const ENDINGS = [".safetensors", ".gguf", ".h5", ".keras", ".npz", ".json", ".jinja", ".model", ".txt", ".md"];
+const ENDINGS = [".safetensors", ".bin", ".gguf", ".h5", ".keras", ".npz", ".json", ".jinja", ".model", ".txt", ".md"];
 const FORMATS = ["safetensors", "gguf", "npz", "h5", "keras"] as const;
 export type Format = (typeof FORMATS)[number];
 
@@ -36,9 +38,9 @@ export type Parent = {
   readonly snapshot: Snapshot;
   /** Where the request names it first. */
   readonly field: string;
-  /** Paths and sizes at its root. */
-  readonly root: ReadonlyMap<string, number>;
-  /** Of `SIDE_FILES` and of weights that are asked for by name, those that are there. */
+  /** Paths and sizes at its root and in the folders there. */
+  readonly tops: ReadonlyMap<string, number>;
+  /** Of `SIDE_FILES` and of weights that are asked for by name, those that are there; of a pipeline all that belong to it. */
   readonly files: ReadonlyMap<string, StoredFile>;
 };
 
@@ -52,6 +54,15 @@ export type Located = {
   readonly parent: number;
   readonly adapter: number | null;
   readonly format: Format;
+  /** One at the root, or those of a pipeline in their folders. */
+  readonly components: readonly Component[];
+};
+
+export type Component = {
+  /** Empty at the root. */
+  readonly folder: string;
+  /** What the output calls the weights. */
+  readonly file: string;
   /** Paths: the weights themselves, or the index that names them. */
   readonly weights: readonly string[];
   readonly index: string | null;
@@ -82,7 +93,7 @@ export async function findParents(
   const order = new Map([...distinct.keys()].map((key, i) => [key, i]));
   const { platform } = caller;
   const found = [...distinct.values()];
-  const roots = await listRoots(
+  const tops = await listTops(
     platform.db,
     found.map(({ snapshot }) => snapshot),
     ENDINGS,
@@ -91,7 +102,7 @@ export async function findParents(
   const rooted = found.map(({ snapshot, field }, i) => ({
     snapshot,
     field,
-    root: new Map((roots[i] ?? []).map(({ path, size }) => [path, size])),
+    tops: new Map((tops[i] ?? []).map(({ path, size }) => [path, size])),
   }));
   let next = 0;
   const parentOf = (): number => {
@@ -112,47 +123,104 @@ export async function findParents(
 }
 
 type Rooted = Omit<Parent, "files">;
-type Weights = Pick<Located, "format" | "weights" | "index">;
+type Weights = Pick<Located, "format" | "components">;
 
-const SINGLE = ["model.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors"];
-const INDICES = ["model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json"];
+const SINGLE = [WEIGHTS, "diffusion_pytorch_model.safetensors"];
+const ADAPTER = /^(adapter_model|pytorch_lora\w*)\.safetensors$/;
 export const ADAPTER_CONFIG = "adapter_config.json";
 export const ADAPTER_WEIGHTS = "adapter_model.safetensors";
+/** What makes a repository a pipeline of models in folders. */
+const PIPELINE = "model_index.json";
 
 /** Which files are the model's weights: those that the recipe names, or those that its kind of model has. */
 function weightsOf(at: Rooted, named: readonly string[] | undefined): Weights {
-  const { root } = at;
+  const { tops } = at;
   if (named !== undefined) {
-    const absent = named.find((path) => !root.has(path));
+    const absent = named.find((path) => !tops.has(path));
     if (absent !== undefined)
       throw missing(
         at,
         absent,
-        `name files that are there: ${[...root.keys()].filter(isWeights).join(", ") || "none"}`,
+        `name files that are there: ${[...tops.keys()].filter(isWeights).join(", ") || "none"}`,
       );
-    return { format: formatOf(at, named), weights: named, index: null };
+    return { format: formatOf(at, named), components: [{ folder: "", file: WEIGHTS, weights: named, index: null }] };
   }
-  const single = SINGLE.slice(0, 2).find((path) => root.has(path));
-  if (single !== undefined) return { format: "safetensors", weights: [single], index: null };
-  const index = INDICES.find((path) => root.has(path));
-  if (index !== undefined) return { format: "safetensors", weights: [], index };
-  if (root.has(ADAPTER_WEIGHTS) && root.has(ADAPTER_CONFIG))
+  if (tops.has(PIPELINE)) return { format: "safetensors", components: pipelineOf(at) };
+  const names = namesIn(at, "");
+  const component = componentOf(at, "", names);
+  if (component !== null) return { format: "safetensors", components: [component] };
+  const [adapter] = names.filter((name) => ADAPTER.test(name));
+  if (adapter !== undefined)
     throw new HubError("invalid_field", {
       field: at.field,
-      problem: `${labelOf(at)} is an adapter: name the model it was trained on, a + and the adapter`,
+      problem: `${labelOf(at)} is an adapter (${adapter}): name the model it was trained on${adapter === ADAPTER_WEIGHTS ? ", a + and the adapter" : ""}`,
     });
   for (const format of FORMATS) {
-    const files = [...root.keys()].filter((path) => path.endsWith(`.${format}`));
-    const [only] = files;
-    if (files.length === 1 && only !== undefined) return { format, weights: [only], index: null };
-    if (files.length > 1)
+    const files = names.filter((name) => name.endsWith(`.${format}`));
+    if (files.length > 0)
+      return { format, components: [{ folder: "", file: WEIGHTS, weights: [only(at, "", files)], index: null }] };
+  }
+  throw missing(at, WEIGHTS, `publish the weights as safetensors, in one file or with an index; ${found(names)}`);
+}
+
+/** The files of a folder by name. */
+function namesIn({ tops }: Rooted, folder: string): string[] {
+  const paths = [...tops.keys()];
+  return folder === ""
+    ? paths.filter((path) => !path.includes("/"))
+    : paths.filter((path) => path.startsWith(`${folder}/`)).map((path) => path.slice(folder.length + 1));
+}
+
+/** The safetensors weights of a folder: one file of a usual name, one with an index, or the only one; null where there are none. */
+function componentOf(at: Rooted, folder: string, names: readonly string[]): Component | null {
+  const path = (name: string): string => (folder === "" ? name : `${folder}/${name}`);
+  const usual = SINGLE.find((name) => names.includes(name));
+  const index = usual === undefined ? SINGLE.map(indexOf).find((name) => names.includes(name)) : undefined;
+  if (index !== undefined)
+    return { folder, file: index.slice(0, -INDEX_ENDING.length), weights: [], index: path(index) };
+  const weights = names.filter((name) => name.endsWith(".safetensors") && !ADAPTER.test(name));
+  if (weights.length === 0) return null;
+  const name = usual ?? only(at, folder, weights);
+  return { folder, file: isOutputName(name) ? name : WEIGHTS, weights: [path(name)], index: null };
+}
+
+const INDEX_ENDING = ".index.json";
+const indexOf = (name: string): string => name + INDEX_ENDING;
+
+function only(at: Rooted, folder: string, names: readonly string[]): string {
+  const [name, ...more] = names;
+  if (name === undefined || more.length > 0)
+    throw new HubError("invalid_field", {
+      field: at.field,
+      problem: `${labelOf(at)} has ${names.length} files of weights${folder === "" ? "" : ` in ${folder}`}, and none of them is ${WEIGHTS} (${listed(names)}): publish the one to merge under that name, or in a repository of its own`,
+    });
+  return name;
+}
+
+/** The models of a pipeline: every folder that has weights. */
+function pipelineOf(at: Rooted): Component[] {
+  const folders = [...new Set([...at.tops.keys()].flatMap((path) => path.match(/^(.+)\//)?.[1] ?? []))];
+  const components = folders.flatMap((folder) => {
+    const names = namesIn(at, folder);
+    const component = componentOf(at, folder, names);
+    if (component === null && names.some((name) => name.endsWith(".bin")))
+      throw missing(at, `${folder}/${WEIGHTS}`, `publish its weights as safetensors; ${found(names)}`);
+    if (component !== null && !isOutputName(folder))
       throw new HubError("invalid_field", {
         field: at.field,
-        problem: `${labelOf(at)} has ${files.length} files of weights, ${files.slice(0, 3).join(", ")} among them: publish the one to merge as ${format === "safetensors" ? "model.safetensors" : "a model of its own"}`,
+        problem: `${labelOf(at)} has weights in ${folder}: use letters, digits, dots, dashes and underscores, up to 80`,
       });
-  }
-  throw missing(at, "model.safetensors", "publish the weights as safetensors, in one file or with an index");
+    return component ?? [];
+  });
+  if (components.length === 0)
+    throw missing(at, `*/${WEIGHTS}`, `${PIPELINE} makes it a pipeline, whose weights are in folders`);
+  return components;
 }
+
+const listed = (names: readonly string[]): string =>
+  [...names.slice(0, 5), ...(names.length > 5 ? [`${names.length - 5} more`] : [])].join(", ");
+
+const found = (names: readonly string[]): string => `what is there: ${listed(names) || "nothing that is known"}`;
 
 const isWeights = (path: string): boolean => FORMATS.some((format) => path.endsWith(`.${format}`));
 
@@ -167,12 +235,21 @@ function formatOf(at: Rooted, paths: readonly string[]): Format {
   return format;
 }
 
+/** Of a pipeline: how its models are put together, and what their folders have besides weights. */
+export function besideComponents({ tops }: Pick<Parent, "tops">): string[] {
+  if (!tops.has(PIPELINE)) return [];
+  const inFolders = [...tops.keys()].filter((path) => path.includes("/"));
+  return [PIPELINE, ...inFolders.filter((path) => !isWeights(path) && !/\.(bin|index\.json)$/.test(path))];
+}
+
 async function withFiles(platform: Platform, rooted: readonly Rooted[], models: readonly Located[]): Promise<Parent[]> {
   const adapters = new Set(models.map(({ adapter }) => adapter));
   const wanted = rooted.flatMap((at, i) => {
-    const weights = models.filter(({ parent }) => parent === i).flatMap((one) => [...one.weights, one.index ?? ""]);
-    const own = [...SIDE_FILES, ...weights, ...(adapters.has(i) ? [ADAPTER_WEIGHTS] : [])];
-    return [...new Set(own)].filter((path) => at.root.has(path)).map((path) => ({ i, path, snapshot: at.snapshot }));
+    const weights = models
+      .filter(({ parent }) => parent === i)
+      .flatMap(({ components }) => components.flatMap((one) => [...one.weights, one.index ?? ""]));
+    const own = [...SIDE_FILES, ...weights, ...besideComponents(at), ...(adapters.has(i) ? [ADAPTER_WEIGHTS] : [])];
+    return [...new Set(own)].filter((path) => at.tops.has(path)).map((path) => ({ i, path, snapshot: at.snapshot }));
   });
   const stored = await findStoredFiles(platform.db, wanted, FIRST_BYTES);
   const files: Map<string, StoredFile>[] = rooted.map(() => new Map());

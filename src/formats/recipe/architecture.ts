@@ -77,11 +77,13 @@ const INPUT_EMBEDDINGS = new Set([
 ]);
 const HEADS = new Set(["lm_head", "embed_out", "output"]);
 
-/** Whether it maps a hidden state to tokens. */
-export const isHead = (name: string): boolean => HEADS.has(lastModule(name)) && positionOf(name) === null;
+/** Whether it stands outside layers, and in no folder of a pipeline: nothing is known of the vocabularies there. */
+const isOutside = (name: string): boolean => positionOf(name) === null && !name.includes("/");
 
-export const isInputEmbedding = (name: string): boolean =>
-  INPUT_EMBEDDINGS.has(lastModule(name)) && positionOf(name) === null;
+/** Whether it maps a hidden state to tokens. */
+export const isHead = (name: string): boolean => HEADS.has(lastModule(name)) && isOutside(name);
+
+export const isInputEmbedding = (name: string): boolean => INPUT_EMBEDDINGS.has(lastModule(name)) && isOutside(name);
 
 /** Whether the tensor has a row a token. */
 export const isVocabulary = (name: string): boolean => isHead(name) || isInputEmbedding(name);

@@ -1,8 +1,8 @@
 // Collects a program: sources, settings and operations in tables without duplicates, tensors with their sizes, and what is wrong.
 import { quote } from "../text";
-import { bytesOf, compareNatural, countOf, cutBySize, fileName } from "./layout";
+import { bytesOf, compareNatural, countOf, cutBySize, shardName, WEIGHTS } from "./layout";
 import { findMethod, type Method } from "./methods";
-import type { ModelFacts, OutputFile, Problem, TensorFact } from "./models";
+import type { Component, ModelFacts, OutputFile, Problem, TensorFact } from "./models";
 import {
   MAX_SOURCES,
   type Operation,
@@ -39,6 +39,7 @@ export const PROGRAM_DTYPES = {
 
 const MAX_MESSAGES = 50;
 const MAX_FILES = 1000;
+const ROOT: readonly Component[] = [{ folder: "", file: WEIGHTS, weights: [] }];
 /** Buffers of the engine, the interpreter and the libraries that it calls. */
 const CONSTANT_MEMORY = 512 * 2 ** 20;
 
@@ -131,10 +132,15 @@ export class Builder {
   source(model: Model): number {
     const known = this.#sources.get(model.key);
     if (known !== undefined) return known.index;
+    const weights = model.components.find(({ folder }) => folder === "")?.weights ?? [];
+    const folders = model.components.filter((one) => one.folder !== "" && one.weights.length > 0);
     const spec: SourceSpec = {
       label: model.label.slice(0, 600),
       ...(model.format === "safetensors" ? {} : { format: model.format }),
-      ...(model.weights.length === 0 ? {} : { weights: [...model.weights] }),
+      ...(weights.length === 0 ? {} : { weights: [...weights] }),
+      ...(folders.length === 0
+        ? {}
+        : { folders: Object.fromEntries(folders.map((one) => [one.folder, [...one.weights]])) }),
       ...(model.program === null ? {} : { program: model.program }),
       ...(model.configName === null ? {} : { config: model.configName }),
       ...(model.adapter === null
@@ -240,10 +246,29 @@ export class Builder {
     };
   }
 
-  /** The tensors in files; `single` names the one file where the output may not be cut. */
-  layout(shardSize: number, field: string, single?: string): { specs: OutputSpec[]; files: OutputFile[] } {
+  /** The tensors in files, in the folders and under the names of `components`; `whole` where a file may not be cut. */
+  layout(
+    shardSize: number,
+    field: string,
+    { components = ROOT, whole = false }: { readonly components?: readonly Component[]; readonly whole?: boolean } = {},
+  ): { specs: OutputSpec[]; files: OutputFile[] } {
     const sorted = [...this.#tensors.values()].sort((a, b) => compareNatural(a.op.name, b.op.name));
-    const cut = single === undefined ? cutBySize(sorted, shardSize) : [sorted];
+    const cut = components.flatMap(({ folder, file }) => {
+      const prefix = folder === "" ? "" : `${folder}/`;
+      const own = sorted.filter(({ op }) => op.name.startsWith(prefix));
+      const shards = whole ? [own] : cutBySize(own, shardSize);
+      return shards.map((tensors, i) => ({ path: prefix + shardName(file, i, shards.length), tensors }));
+    });
+    const laid = new Set(cut.flatMap(({ tensors }) => tensors));
+    const stray = sorted.find((tensor) => !laid.has(tensor));
+    if (stray !== undefined)
+      this.problems.add({
+        code: "folder_missing",
+        field,
+        message: `tensor ${tensorText(stray.op.name)} lies in no folder of the model that gives the configuration`,
+        fix: "name a base_model of the same folders",
+        tensor: stray.op.name,
+      });
     if (sorted.length === 0 && !this.problems.some)
       this.problems.add({
         code: "no_tensors",
@@ -265,11 +290,10 @@ export class Builder {
         message: `the recipe names ${this.#sources.size} models, at most ${MAX_SOURCES} are read`,
         fix: "merge in two steps",
       });
-    const paths = cut.map((_, i) => single ?? fileName(i, cut.length));
     return {
-      specs: cut.map((tensors, i) => ({ path: paths[i] ?? "", tensors: tensors.map(({ op }) => op) })),
-      files: cut.map((tensors, i) => ({
-        path: paths[i] ?? "",
+      specs: cut.map(({ path, tensors }) => ({ path, tensors: tensors.map(({ op }) => op) })),
+      files: cut.map(({ path, tensors }) => ({
+        path,
         tensors: tensors.length,
         bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
       })),

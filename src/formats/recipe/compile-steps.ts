@@ -2,6 +2,7 @@
 import { isVocabulary } from "./architecture";
 import { type Builder, defaultsOf, FLOATS, type Model, type Operand, shapeText, tensorText } from "./builder";
 import { changedKeys } from "./config";
+import { WEIGHTS } from "./layout";
 import type { CompiledDocument } from "./models";
 import type { ConvertDocument, ExtractDocument } from "./recipe";
 import type { ModelRef } from "./references";
@@ -54,7 +55,10 @@ export function compileExtract(document: ExtractDocument, find: Find, builder: B
       field: "extract_lora",
       message: `${left} tensors (embeddings, norms, biases, and what include and exclude leave out) stay the base model's`,
     });
-  const { specs, files } = builder.layout(document.outShardSize, "extract_lora", ADAPTER);
+  const { specs, files } = builder.layout(document.outShardSize, "extract_lora", {
+    components: [{ folder: "", file: ADAPTER, weights: [] }],
+    whole: true,
+  });
   return {
     program: builder.program(specs, {}),
     problems: builder.problems.list(),
@@ -139,8 +143,8 @@ export function compileConvert(document: ConvertDocument, find: Find, builder: B
     );
   const { specs, files } =
     every === null
-      ? builder.layout(document.outShardSize, "convert")
-      : { specs: [{ path: "model.safetensors", every }], files: [{ path: "model.safetensors", tensors: 0, bytes: 0 }] };
+      ? builder.layout(document.outShardSize, "convert", model === null ? {} : { components: model.components })
+      : { specs: [{ path: WEIGHTS, every }], files: [{ path: WEIGHTS, tensors: 0, bytes: 0 }] };
   const patch = model === null ? {} : changedKeys(model.config, { dtype: document.outDtype });
   const config =
     model === null || model.configName === null

@@ -97,7 +97,14 @@ function compileMergeDocument(document: MergeDocument, find: Find, builder: Buil
   const align = document.align === null ? null : alignOf(document, find, builder, donor);
   const config =
     donor.configName === null ? null : { source: builder.source(donor), ...(isEmpty(patch) ? {} : { patch }) };
-  const { specs, files } = builder.layout(document.outShardSize, "models");
+  const { specs, files } = builder.layout(document.outShardSize, "models", donor);
+  const unknown = builder.models.filter((model) => model.config === null && model.format === "safetensors");
+  if (unknown.length > 0)
+    builder.note({
+      code: "architecture_unknown",
+      field: "models",
+      message: `nothing is known of the architecture of ${unknown.map(({ label }) => label).join(", ")} (no config.json at the root): names, shapes and dtypes of the tensors are all that is compared`,
+    });
   const totals = builder.totals();
   const compiled: CompiledDocument = {
     program: builder.program(specs, {
@@ -136,7 +143,7 @@ function stageOf(
     label: name,
     format: "program",
     program,
-    weights: [],
+    components: donor.components.map((one) => ({ ...one, weights: [] })),
     adapter: null,
     config: typeof donor.config === "object" && donor.config !== null ? { ...donor.config, ...patch } : donor.config,
     configPatch: patch,

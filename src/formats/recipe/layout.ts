@@ -54,8 +54,18 @@ export function cutBySize<T extends { readonly bytes: number }>(items: readonly 
   return files;
 }
 
+export const WEIGHTS = "model.safetensors";
+
 /** `model.safetensors`, or `model-00001-of-00003.safetensors`. */
-export const fileName = (index: number, count: number): string =>
+export const shardName = (file: string, index: number, count: number): string =>
   count === 1
-    ? "model.safetensors"
-    : `model-${String(index + 1).padStart(5, "0")}-of-${String(count).padStart(5, "0")}.safetensors`;
+    ? file
+    : file.replace(/(?=\.safetensors$)/, `-${String(index + 1).padStart(5, "0")}-of-${String(count).padStart(5, "0")}`);
+
+/** The file that a shard is of: `model.safetensors` for `model-00001-of-00003.safetensors`. */
+export const wholeName = (path: string): string => path.replace(/-\d{5}-of-\d{5}(?=\.safetensors$)/, "");
+
+/** The indices that the engine writes beside shards. */
+export const indicesOf = (paths: readonly string[]): string[] => [
+  ...new Set(paths.filter((path) => wholeName(path) !== path).map((path) => `${wholeName(path)}.index.json`)),
+];

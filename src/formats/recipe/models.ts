@@ -20,14 +20,23 @@ export type AdapterFacts = {
   readonly tensors: ReadonlyMap<string, TensorFact>;
 };
 
+/** Weights that are loaded as one: those at the root of a model, or in a folder of a pipeline. */
+export type Component = {
+  /** Empty at the root. The tensors of a folder are called `folder/name`. */
+  readonly folder: string;
+  /** What the weights are called where they are one file. */
+  readonly file: string;
+  /** Input names of the weight files. */
+  readonly weights: readonly string[];
+};
+
 export type ModelFacts = {
   /** Of its `ModelReference`. */
   readonly key: string;
   /** For people: `owner/name@a1b2c3d`. */
   readonly label: string;
   readonly format: "safetensors" | "gguf" | "npz" | "h5" | "keras";
-  /** Input names of the weight files. */
-  readonly weights: readonly string[];
+  readonly components: readonly Component[];
   /** What config.json says, null where there is none. */
   readonly config: unknown;
   readonly configName: string | null;

@@ -47,8 +47,15 @@ const TensorOp = z.strictObject({
   optional: z.boolean().optional(),
 });
 
+const FILE = "[A-Za-z0-9_][A-Za-z0-9._-]{0,99}";
+/** Names that files and folders of the output may have, numbers of shards not counted. */
+export const isOutputName = (name: string): boolean => /^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$/.test(name);
+const Folder = z.string().regex(new RegExp(`^${FILE}$`));
+const OutputPath = z.string().regex(new RegExp(`^(?:${FILE}/)?${FILE}$`));
+
 const OutputSpec = z.strictObject({
-  path: z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$/),
+  /** The tensors of a file in a folder are called `folder/name` here, and `name` in the file. */
+  path: OutputPath,
   tensors: z.array(TensorOp).max(200_000).optional(),
   /** The operation that all tensors of its first model go through, by their names. */
   every: Index.nullish(),
@@ -93,6 +100,8 @@ const source = {
   label: z.string().min(1).max(600),
   format: z.enum(["safetensors", "gguf", "npz", "h5", "keras", "program"]).optional(),
   weights: z.array(InputName).max(1000).optional(),
+  /** The weights of a pipeline, whose tensors are called `folder/name`. */
+  folders: z.record(Folder, z.array(InputName).max(1000)).optional(),
   config: InputName.nullish(),
   adapter: Adapter.nullish(),
   /** By file name: `tokenizer.json`. */

@@ -344,6 +344,30 @@ describe("the output", () => {
     expect(totals).toMatchObject({ tensors: 25, parameters: bytes / 2, bytesWritten: bytes, bytesRead: 2 * bytes });
   });
 
+  it("of a pipeline has the folders of its models, each with files of its own name", () => {
+    const pipeline = (key: string, file = "diffusion_pytorch_model.safetensors") =>
+      model(key, {
+        components: ["unet", "vae"].map((folder) => ({ folder, file, weights: [`${key}/${folder}/${file}`] })),
+        tensors: { "unet/a.weight": ["F32", 4], "unet/b.weight": ["F32", 4], "vae/a.weight": ["F32", 2] },
+      });
+    const result = compile(
+      parseRecipe(`${LINEAR}\nout_shard_size: 16`),
+      byKey(pipeline("a/one"), pipeline("a/two", "x")),
+    );
+    expect(result.problems).toEqual([]);
+    expect(result.files.map(({ path }) => path)).toEqual([
+      "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+      "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+      "vae/diffusion_pytorch_model.safetensors",
+    ]);
+    expect(result.program?.files[2]?.tensors).toEqual([{ name: "vae/a.weight", operation: 0 }]);
+    expect(result.program?.sources[1]).toEqual({
+      label: "a/two",
+      folders: { unet: ["a/two/unet/x"], vae: ["a/two/vae/x"] },
+    });
+    expect(Program.parse(result.program)).toEqual(result.program);
+  });
+
   it("has the dtype asked for in its configuration, and no quantization", () => {
     const config = { torch_dtype: "float8_e4m3fn", quantization_config: { quant_method: "fp8" }, num_hidden_layers: 2 };
     const { configPatch, files } = compiled(
@@ -647,7 +671,7 @@ describe("what does not fit", () => {
       }),
       { numRuns: 300 },
     );
-    expect(sound).toBeGreaterThan(30);
+    expect(sound).toBeGreaterThan(5);
   }, 60_000);
 });
 

@@ -15,7 +15,7 @@ export function model(key: string, { tensors = {}, ...rest }: Change): ModelFact
     key,
     label: key,
     format: "safetensors",
-    weights: [`${key}/model.safetensors`],
+    components: [{ folder: "", file: "model.safetensors", weights: [`${key}/model.safetensors`] }],
     config: null,
     configName: null,
     adapter: null,

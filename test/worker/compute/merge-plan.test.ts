@@ -37,7 +37,7 @@ type Publication = {
   readonly licence?: string;
 };
 
-/** Files at the root: weights by name, or as model.safetensors. */
+/** Files: weights by path, or as model.safetensors. */
 async function publish(
   client: Client,
   repo: string,
@@ -276,6 +276,78 @@ describe("sources", () => {
       status: 422,
       body: { field: "recipe.models[1].model", detail: expect.stringMatching(/is an adapter/) },
     });
+  });
+});
+
+describe("weights", () => {
+  const pipeline = (first: number, folders = ["unet", "vae"]): Publication => ({
+    weights: Object.fromEntries(
+      folders.map((folder) => [
+        `${folder}/diffusion_pytorch_model.safetensors`,
+        safetensors({ "conv.weight": [first, 1] }),
+      ]),
+    ),
+    config: null,
+    licence: "mit",
+    texts: {
+      "model_index.json": "{}",
+      "scheduler/scheduler_config.json": "{}",
+      ...Object.fromEntries(folders.map((folder) => [`${folder}/config.json`, `{"of":"${folder}"}`])),
+    },
+  });
+
+  test("of a pipeline lie in folders, and so do those of the result", async () => {
+    await publish(ada, "ada/a", pipeline(1));
+    await publish(ada, "ada/b", pipeline(2));
+    const told = await plan(linear("ada/a", "ada/b"));
+    expect(told).toMatchObject({
+      ok: true,
+      codes: ["architecture_unknown"],
+      models: [{ tensors: 2, architecture: null }, { tensors: 2 }],
+      output: {
+        files: [
+          { path: "unet/diffusion_pytorch_model.safetensors", tensors: 1, bytes: 8 },
+          { path: "vae/diffusion_pytorch_model.safetensors", tensors: 1, bytes: 8 },
+        ],
+        documents: [
+          "merge-record.jsonl",
+          "mergekit_config.yml",
+          "model_index.json",
+          "scheduler/scheduler_config.json",
+          "unet/config.json",
+          "vae/config.json",
+        ],
+      },
+      work: { bytes_read: 32, bytes_written: 16 },
+    });
+    await publish(ada, "ada/c", pipeline(3, ["unet"]));
+    expect(await plan(linear("ada/a", "ada/c"))).toMatchObject({
+      ok: false,
+      findings: [{ message: expect.stringMatching(/ada\/c.* lacks tensor "?vae\/conv.weight/) }, {}],
+    });
+  });
+
+  test("in one file of any name are found, and keep that name; of several files the recipe can't mean one", async () => {
+    const checkpoint = (first: number) => ({ "vit_tiny.safetensors": safetensors({ "head.weight": [first] }) });
+    await publish(ada, "ada/a", { weights: checkpoint(1), config: null, licence: "mit" });
+    await publish(ada, "ada/b", { weights: checkpoint(2), config: null, licence: "mit" });
+    expect(await plan(linear("ada/a", "ada/b"))).toMatchObject({
+      ok: true,
+      codes: ["architecture_unknown"],
+      output: { files: [{ path: "vit_tiny.safetensors", tensors: 1 }] },
+    });
+    const several = { ...checkpoint(1), "other.safetensors": safetensors({ w: [1] }) };
+    await publish(ada, "ada/c", { weights: several, config: null });
+    const half = { ...pipeline(1), weights: { "unet/diffusion_pytorch_model.bin": new Uint8Array([1]) } };
+    await publish(ada, "ada/d", half);
+    for (const [repo, detail] of [
+      ["ada/c", /2 files of weights.*other.safetensors, vit_tiny.safetensors/],
+      ["ada/d", /unet\/model.safetensors.*what is there: config.json, diffusion_pytorch_model.bin/],
+    ] as const)
+      expect(await ada.post("/api/v1/merges/plan", { recipe: linear("ada/a", repo) })).toMatchObject({
+        status: 422,
+        body: { field: "recipe.models[1].model", detail: expect.stringMatching(detail) },
+      });
   });
 });
 
