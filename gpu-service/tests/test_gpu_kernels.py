@@ -82,7 +82,9 @@ class Merge:
             save_tensors(path, tensors)
         self.resident = Resident(0)
 
-    def __call__(self, method: str, base: bool, *, gpu: LazyDevice | None = None, **settings: Any) -> bytes:
+    def __call__(
+        self, method: str, base: bool, *, gpu: LazyDevice | None = None, device: str = "cpu", **settings: Any
+    ) -> bytes:
         """The output's bytes."""
         count = len(self.paths)
         models = list(range(count - base))
@@ -109,7 +111,7 @@ class Merge:
             if gpu is not None:
                 files = resolve(program, sources)
                 workers = GpuWorkers(files, LocalWorkers(files, StatisticStore(), 1, CHUNK), gpu, self.resident)
-            run_program(program, sources, out, chunk=CHUNK, workers=workers)
+            run_program(program, sources, out, chunk=CHUNK, workers=workers, device=device)
         return (out / "model.safetensors").read_bytes()
 
     def record(self, kind: str) -> list[dict[str, Any]]:
@@ -182,6 +184,24 @@ def test_what_is_not_finite_is_named_with_its_index(value: float, weight: float,
     merge = Merge(tmp_path, [bad, model(1, torch.float16)])
     with pytest.raises(ComputeError, match=f"'smooth'.* not finite at index {index}"):
         merge("linear", False, gpu=LazyDevice(), weight=[weight, weight], normalize=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_an_error_before_anything_is_written(tmp_path: Path) -> None:
+    merge = Merge(tmp_path, [model(0, torch.float32)])
+    with pytest.raises(ComputeError, match="cuda:0 is not here"):
+        merge("linear", False, device="cuda:0", weight=[1.0])
+    assert not list((tmp_path / "cpu").iterdir())
+
+
+@pytest.mark.skipif(
+    os.environ["TRITON_INTERPRET"] != "0" or not torch.cuda.is_available(),
+    reason="for a GPU, and alone: TRITON_INTERPRET=0 pytest -k real_gpu",
+)
+def test_a_real_gpu_merges_to_the_bytes_of_the_cpu(tmp_path: Path) -> None:
+    merge = Merge(tmp_path, [model(seed, dtype) for seed, dtype in enumerate([*DTYPES, torch.bfloat16])])
+    for method, base, settings in METHODS:
+        assert merge(method, base, device="cuda:0", **settings) == merge(method, base, **settings)
 
 
 def test_random_choices_hold_beyond_32_bits_of_index() -> None:

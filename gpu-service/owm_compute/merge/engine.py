@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from owm_compute.errors import ComputeError
 from owm_compute.merge.align import AlignedSource
 from owm_compute.merge.program import Program
 from owm_compute.merge.record import RECORD, Record, tensor_line
@@ -70,7 +73,7 @@ def run_program(
     """Writes the program's files and `merge-record.jsonl` into `output`; `on_file` hears of each as it is finished.
 
     `facts` go into the head of the record. `workers` compute instead of `threads` of this process; with a `device`
-    like `cuda:0` a GPU computes what it can, to the same bytes.
+    like `cuda:0` a GPU computes what it can, to the same bytes (`device_missing` where there is none).
     What an interrupted run of the same program left in `output` is checked and gone on from. Raises `ComputeError` as
     `resolve` does, and `non_finite` or `tensor_value_mismatch` with the tensor.
     """
@@ -104,6 +107,8 @@ def run_program(
 def _new_workers(files: Sequence[OutputFile], store: StatisticStore, threads: int, chunk: int, device: str) -> Workers:
     if device == "cpu":
         return LocalWorkers(files, store, threads, chunk)
+    if not torch.cuda.is_available():
+        raise ComputeError("device_missing", f"{device} is not here", field="device", fix="use the device cpu")
     # Needs Triton, which PyTorch brings only where it is built for CUDA.
     from owm_compute.merge.gpu.workers import cuda_workers
 
