@@ -1,4 +1,4 @@
-"""Writes merge-matrix-methods.json: merges on spheres, in pairs and of matrices, from their formulas in float64 by numpy.
+"""Writes merge-matrix-methods.json: merges on spheres, in pairs and of matrices, by formula, in float64 by numpy.
 
 Run: python test/vectors/make-merge-matrix-methods.py
 """
@@ -12,9 +12,9 @@ import numpy as np
 
 COMMENT = [
     (
-        "Cases as in merge-methods.json: one tensor merged by one method. `base` (or null) and `models` are its operands, "
-        "flat in row-major order, in `shape`; all of them, and all differences from the base, are exact in float32. For "
-        "slerp the base is the other end."
+        "Cases as in merge-methods.json: one tensor merged by one method. `base` (or null) and `models` are its "
+        "operands, flat in row-major order, in `shape`; all of them, and all differences from the base, are exact in "
+        "float32. For slerp the base is the other end."
     ),
     (
         "`values` and `each` are the settings of a merge program. `expected` is the result in float64, of shape "
@@ -60,7 +60,10 @@ def numbers(seed, shape, step=2**-12, most=1.0):
 
 
 SHAPES = {"vector": (17,), "matrix": (5, 7), "four axes": (3, 2, 2, 2)}
-INPUTS = {name: (numbers(10 * i, s), [numbers(10 * i + 1 + k, s) for k in range(4)]) for i, (name, s) in enumerate(SHAPES.items())}
+INPUTS = {
+    name: (numbers(10 * i, s), [numbers(10 * i + 1 + k, s) for k in range(4)])
+    for i, (name, s) in enumerate(SHAPES.items())
+}
 
 
 # Spheres
@@ -80,7 +83,7 @@ def arc(a, b, t):
 def along(function, axis, a, b, t):
     """`function` on each pair of vectors along an axis."""
     a, b = np.moveaxis(a, axis, -1), np.moveaxis(b, axis, -1)
-    flat = [function(x, y, t) for x, y in zip(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]))]
+    flat = [function(x, y, t) for x, y in zip(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), strict=True)]
     return np.moveaxis(np.stack(flat).reshape(a.shape), -1, axis)
 
 
@@ -88,18 +91,18 @@ def multislerp(tensors, weights, normalize=True):
     """The exponential map at the mean direction, step by step as the formula has it."""
     weights = np.array(weights) / (sum(weights) if normalize else 1)
     units = [x / (np.linalg.norm(x) + 1e-8) for x in tensors]
-    mean = sum(w * u for w, u in zip(weights, units))
+    mean = sum(w * u for w, u in zip(weights, units, strict=True))
     mean = mean / np.linalg.norm(mean)
-    tangent = sum(w * (u - np.sum(u * mean) * mean) for w, u in zip(weights, units))
+    tangent = sum(w * (u - np.sum(u * mean) * mean) for w, u in zip(weights, units, strict=True))
     size = np.linalg.norm(tangent)
     point = mean * np.cos(size) + (tangent * np.sin(size) / size if size > 1e-8 else 0)
-    return point * sum(w * np.linalg.norm(x) for w, x in zip(weights, tensors))
+    return point * sum(w * np.linalg.norm(x) for w, x in zip(weights, tensors, strict=True))
 
 
 def karcher(tensors, steps=10, tol=1e-5):
     """Gradient steps on the sphere, on the vectors themselves."""
     norms = [np.linalg.norm(x) for x in tensors]
-    units = [x / n for x, n in zip(tensors, norms) if n > tol]
+    units = [x / n for x, n in zip(tensors, norms, strict=True) if n > tol]
     if not units:
         return np.zeros(tensors[0].shape)
     point = sum(units) / len(units)
@@ -264,7 +267,7 @@ def iso_cts(deltas, fraction=0.8):
 
 def svc(deltas, weights, alpha=0.1):
     """Each singular value times N/Σ max(alpha, sᵢ)."""
-    total = sum(w * d for w, d in zip(weights, deltas))
+    total = sum(w * d for w, d in zip(weights, deltas, strict=True))
     u, s, vt = np.linalg.svd(total, full_matrices=False)
     result = np.zeros(total.shape)
     for r in range(len(s)):
@@ -298,9 +301,25 @@ for index, (name, shape) in enumerate(MATRICES.items()):
         label = f"{name} of {count}"
         for method, function in (("tsvm", tsvm), ("iso_c", iso_c), ("iso_cts", iso_cts)):
             case(label, method, models, base, result=base + function(deltas), tolerance=1e-5)
-        case(f"{label}, λ 1.5", "tsvm", models, base, values={"lambda": 1.5}, result=base + 1.5 * tsvm(deltas), tolerance=1e-5)
+        case(
+            f"{label}, λ 1.5",
+            "tsvm",
+            models,
+            base,
+            values={"lambda": 1.5},
+            result=base + 1.5 * tsvm(deltas),
+            tolerance=1e-5,
+        )
         values = {"common_space_fraction": 0.5, "lambda": 0.75}
-        case(f"{label}, {values}", "iso_cts", models, base, values=values, result=base + 0.75 * iso_cts(deltas, 0.5), tolerance=1e-5)
+        case(
+            f"{label}, {values}",
+            "iso_cts",
+            models,
+            base,
+            values=values,
+            result=base + 0.75 * iso_cts(deltas, 0.5),
+            tolerance=1e-5,
+        )
         each = {"weight": [1.0, 0.5, 2.0][:count]}
         case(label, "svc", models, base, each=each, result=base + svc(deltas, each["weight"]), tolerance=1e-5)
         each = {"weight": [1.0] * count}
@@ -317,7 +336,7 @@ weights = [1.0, 0.5, 0.25]
 for method in ("tsvm", "iso_c", "iso_cts", "core_iso_c"):
     case("vectors are averaged", method, models, base, values={"lambda": 0.5}, result=base + 0.5 * mean)
 case("vectors are averaged", "wudi", models, base, result=base + mean)
-total = sum(w * (model - base) for w, model in zip(weights, models))
+total = sum(w * (model - base) for w, model in zip(weights, models, strict=True))
 case("vectors are summed", "svc", models, base, each={"weight": weights}, result=base + total)
 case("vectors are averaged", "knots_ties", models, base, each={"weight": weights}, result=base + total / 1.75)
 
@@ -335,11 +354,11 @@ def knots(deltas, weights, density):
         keep = int(density * part.size)
         least = np.sort(np.abs(part).ravel())[part.size - keep]
         parts.append(np.where(np.abs(part) >= least, part, 0))
-    terms = [w * part for w, part in zip(weights, parts)]
+    terms = [w * part for w, part in zip(weights, parts, strict=True)]
     sign = np.where(sum(terms) >= 0, 1, -1)
     agree = [np.sign(term) == sign for term in terms]
-    divisor = sum(w * a for w, a in zip(weights, agree))
-    merged = sum(term * a for term, a in zip(terms, agree)) / np.where(divisor == 0, 1, divisor)
+    divisor = sum(w * a for w, a in zip(weights, agree, strict=True))
+    merged = sum(term * a for term, a in zip(terms, agree, strict=True)) / np.where(divisor == 0, 1, divisor)
     return u[:, :rank] @ np.diag(s[:rank]) @ merged
 
 
@@ -354,7 +373,8 @@ def core_iso_c(deltas, rank):
 for index, (name, shape) in enumerate(MATRICES.items()):
     base = numbers(500 + index, shape)
     deltas = [
-        numbers(600 + 10 * index + 2 * k, (shape[0], 2), 2**-5) @ numbers(601 + 10 * index + 2 * k, (2, shape[1]), 2**-5)
+        numbers(600 + 10 * index + 2 * k, (shape[0], 2), 2**-5)
+        @ numbers(601 + 10 * index + 2 * k, (2, shape[1]), 2**-5)
         for k in range(2)
     ]
     models = [base + delta for delta in deltas]

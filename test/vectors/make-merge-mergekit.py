@@ -1,6 +1,7 @@
 """Writes merge-mergekit.json: what mergekit itself makes of a tiny Llama, for the methods whose formulas coincide.
 
-Run: MERGEKIT=/path/to/mergekit-yaml python test/vectors/make-merge-mergekit.py (mergekit at commit a6e4028; numpy, safetensors)
+Run: MERGEKIT=/path/to/mergekit-yaml python test/vectors/make-merge-mergekit.py
+(mergekit at commit a6e4028; numpy, safetensors)
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 COMMENT = [
     (
-        "`models` are the tensors of four tiny models, flat in row-major order, exact in float32; model 0 is the base where "
-        "an entry of `cases` has `base`. `models` of a case are indices."
+        "`models` are the tensors of four tiny models, flat in row-major order, exact in float32; model 0 is the base "
+        "where an entry of `cases` has `base`. `models` of a case are indices."
     ),
     (
         "`values` and `each` are the settings of a merge program; `expected` is what mergekit a6e4028 wrote with dtype "
@@ -119,7 +120,14 @@ def main():
                 merged.update(load_file(path))
             expected = {name: [float(f"{x:.9g}") for x in merged[name].ravel()] for name in KEPT}
             cases.append(
-                {"method": method, "models": indices, "base": base, "values": values, "each": each, "expected": expected}
+                {
+                    "method": method,
+                    "models": indices,
+                    "base": base,
+                    "values": values,
+                    "each": each,
+                    "expected": expected,
+                }
             )
     kept = [{name: model[name].ravel().tolist() for name in KEPT} for model in models]
     lines = ",\n".join(json.dumps(entry) for entry in cases)

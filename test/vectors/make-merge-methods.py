@@ -14,12 +14,12 @@ import numpy as np
 
 COMMENT = [
     (
-        "Each entry of `cases` is one tensor merged by one method. `base` (or null) and `models` are its operands, flat in "
-        "row-major order, in `shape`; all of them, and all differences from the base, are exact in float32."
+        "Each entry of `cases` is one tensor merged by one method. `base` (or null) and `models` are its operands, "
+        "flat in row-major order, in `shape`; all of them, and all differences from the base, are exact in float32."
     ),
     (
-        "`values` and `each` are the settings of a merge program: one number a method, one number a model. `tensor` is the "
-        "name of the tensor and `seed` the seed of the program: they decide random masks."
+        "`values` and `each` are the settings of a merge program: one number a method, one number a model. `tensor` is "
+        "the name of the tensor and `seed` the seed of the program: they decide random masks."
     ),
     (
         "`expected` is the result in float64: an engine that computes in float32 agrees within `tolerance`, absolute, "
@@ -144,24 +144,28 @@ def majority(terms):
 def plain(deltas, weights, normalize):
     """Σ w·δ, over Σ w if asked."""
     total = sum(weights)
-    return sum(w * d for w, d in zip(weights, deltas)) / (total if normalize and abs(total) >= 1e-8 else 1)
+    return sum(w * d for w, d in zip(weights, deltas, strict=False)) / (
+        total if normalize and abs(total) >= 1e-8 else 1
+    )
 
 
 def consensus(deltas, weights, normalize):
     """Only what agrees with the sign of the weighted sum."""
-    terms = [w * d for w, d in zip(weights, deltas)]
+    terms = [w * d for w, d in zip(weights, deltas, strict=False)]
     sign = majority(terms)
     agree = [np.sign(t) == sign for t in terms]
-    divisor = sum(w * a for w, a in zip(weights, agree))
-    return sum(t * a for t, a in zip(terms, agree)) / np.where(divisor == 0, 1, divisor if normalize else 1)
+    divisor = sum(w * a for w, a in zip(weights, agree, strict=False))
+    return sum(t * a for t, a in zip(terms, agree, strict=False)) / np.where(
+        divisor == 0, 1, divisor if normalize else 1
+    )
 
 
 def paper_consensus(deltas, weights):
     """TIES as published: signs elected by the unweighted deltas, then the weighted mean of those that agree."""
     sign = majority(deltas)
     agree = [np.sign(d) == sign for d in deltas]
-    divisor = sum(w * a for w, a in zip(weights, agree))
-    return sum(w * d * a for w, d, a in zip(weights, deltas, agree)) / np.where(divisor == 0, 1, divisor)
+    divisor = sum(w * a for w, a in zip(weights, agree, strict=False))
+    return sum(w * d * a for w, d, a in zip(weights, deltas, agree, strict=False)) / np.where(divisor == 0, 1, divisor)
 
 
 # Inputs: coarse ones hold many equal magnitudes and zeros, fine ones hardly any.
@@ -188,7 +192,7 @@ NEGATIVE = {2: [1.0, -0.5], 3: [0.5, -1.0, 0.25], 4: [1.0, -0.5, 0.25, -2.0]}
 
 # linear, passthrough, nan
 
-for name, (base, models) in INPUTS.items():
+for name, (_base, models) in INPUTS.items():
     w = WEIGHTS[len(models)]
     case(name, "linear", models, each={"weight": w}, result=plain(models, w, True))
 base, models = INPUTS["fine matrix"]
@@ -268,7 +272,7 @@ def family(method, inputs, density=0.5, weights=WEIGHTS, **values):
 
 SOME = ("coarse matrix", "fine vector")
 SEVERAL = tuple(name for name in INPUTS if name != "one element")
-for method, (kind, signs, normalize, rescale) in METHODS.items():
+for method, (kind, _signs, normalize, rescale) in METHODS.items():
     family(method, INPUTS if kind in ("all", "bernoulli") else SEVERAL, lam=0.5)
     family(method, SOME, normalize=1 - normalize)
     if kind != "all":
@@ -360,8 +364,8 @@ def sce(deltas, topk):
     energies = [np.mean(delta**2) for delta in deltas]
     total = sum(energies)
     shares = [energy / total if total >= 1e-6 else 1 / len(deltas) for energy in energies]
-    divisor = np.maximum(sum(c * a for c, a in zip(shares, agree)), 1e-6)
-    return sum(c * a * delta for c, a, delta in zip(shares, agree, deltas)) / divisor
+    divisor = np.maximum(sum(c * a for c, a in zip(shares, agree, strict=False)), 1e-6)
+    return sum(c * a * delta for c, a, delta in zip(shares, agree, deltas, strict=False)) / divisor
 
 
 for name, topk in itertools.product(INPUTS, (1.0, 0.5)):
@@ -387,7 +391,7 @@ def ram(deltas, epsilon=1e-5, r=0.0, alpha=0.0):
     active = [np.abs(delta) > epsilon for delta in deltas]
     count = sum(a.astype(int) for a in active)
     merged = np.zeros(deltas[0].shape)
-    for delta, a in zip(deltas, active):
+    for delta, a in zip(deltas, active, strict=False):
         unique, shared = a & (count == 1), a & (count > 1)
         rho = shared.sum() / max(unique.sum(), epsilon)
         merged += unique * delta * (1 + r * np.clip(rho, 0, alpha)) + shared * delta / np.maximum(count, 1)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import hf_xet  # type: ignore[import-untyped]  # the wheel has no types
+import hf_xet
 
 SIZES = (1, 8191, 8192, 8193, 65_535, 65_536, 65_537, 1_000_000)
 FLOATS = 300_000
