@@ -14,7 +14,7 @@ import { referencesOf } from "../../formats/recipe/references";
 import { MEMORY_BYTES } from "../plan";
 import type { RecipeSource } from "../requests";
 import { type Model, type ReadModels, readModels } from "./models";
-import { findParents, labelOf } from "./parents";
+import { findParents, labelOf, leftOut, listed } from "./parents";
 
 export type Draft = ReadModels & {
   readonly recipe: Recipe;
@@ -44,6 +44,7 @@ export async function draftMerge(caller: Caller, { recipe: sent, fieldOf }: Reci
     ...tooLarge(compiled, fieldOf("")),
     ...licenceFindings(outputOf(recipe), read, holding),
     ...rightsNotes(caller, read),
+    ...weightsNotes(read),
     ...compiled.notes.map((note) => ({ ...note, field: fieldOf(note.field), severity: "note" as const, fix: null })),
   ];
   return {
@@ -153,6 +154,23 @@ export const purposesOf = (caller: Caller, { snapshot: { repo } }: ReadModels["p
   PURPOSES.filter((purpose) => may(caller, { action: "repo.use", repo, purpose }));
 
 /** Parents that not everyone may use as they like: their rights are asked again, and do not pass to the result by themselves. */
+function weightsNotes({ parents, models }: ReadModels): Finding[] {
+  return models.flatMap(({ located, weights, facts }) => {
+    const parent = parents[located.parent];
+    const names = parent === undefined ? [] : leftOut(parent, located, weights);
+    if (names.length === 0) return [];
+    return [
+      {
+        code: "weights_left_out",
+        severity: "note" as const,
+        field: located.field,
+        message: `${facts.label} has weights that the merge does not read: ${listed(names)}`,
+        fix: null,
+      },
+    ];
+  });
+}
+
 function rightsNotes(caller: Caller, { parents }: ReadModels): Finding[] {
   return parents.flatMap((parent) => {
     const { repo } = parent.snapshot;

@@ -199,7 +199,7 @@ function only(at: Rooted, folder: string, names: readonly string[]): string {
 
 /** The models of a pipeline: every folder that has weights. */
 function pipelineOf(at: Rooted): Component[] {
-  const folders = [...new Set([...at.tops.keys()].flatMap((path) => path.match(/^(.+)\//)?.[1] ?? []))];
+  const folders = [...new Set([...at.tops.keys()].map(folderOf).filter((folder) => folder !== ""))];
   const components = folders.flatMap((folder) => {
     const names = namesIn(at, folder);
     const component = componentOf(at, folder, names);
@@ -217,7 +217,7 @@ function pipelineOf(at: Rooted): Component[] {
   return components;
 }
 
-const listed = (names: readonly string[]): string =>
+export const listed = (names: readonly string[]): string =>
   [...names.slice(0, 5), ...(names.length > 5 ? [`${names.length - 5} more`] : [])].join(", ");
 
 const found = (names: readonly string[]): string => `what is there: ${listed(names) || "nothing that is known"}`;
@@ -234,6 +234,19 @@ function formatOf(at: Rooted, paths: readonly string[]): Format {
     });
   return format;
 }
+
+/** Weights of a repository that a merge of it as a whole leaves out: other variants, and checkpoints beside a pipeline. */
+export function leftOut({ tops }: Parent, { reference, components }: Located, read: readonly StoredFile[]): string[] {
+  const { weights: named } = reference;
+  if (named !== undefined) return [];
+  const folders = new Set(components.map(({ folder }) => folder));
+  const paths = new Set(read.map(({ path }) => path));
+  return [...tops.keys()].filter(
+    (path) => isWeights(path) && !paths.has(path) && (folders.has(folderOf(path)) || tops.has(PIPELINE)),
+  );
+}
+
+const folderOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf("/")));
 
 /** Of a pipeline: how its models are put together, and what their folders have besides weights. */
 export function besideComponents({ tops }: Pick<Parent, "tops">): string[] {

@@ -298,11 +298,13 @@ describe("weights", () => {
 
   test("of a pipeline lie in folders, and so do those of the result", async () => {
     await publish(ada, "ada/a", pipeline(1));
-    await publish(ada, "ada/b", pipeline(2));
+    const beside = { ...pipeline(2).weights, "whole.safetensors": safetensors({ w: [1] }) };
+    await publish(ada, "ada/b", { ...pipeline(2), weights: beside });
     const told = await plan(linear("ada/a", "ada/b"));
     expect(told).toMatchObject({
       ok: true,
-      codes: ["architecture_unknown"],
+      codes: ["weights_left_out", "architecture_unknown"],
+      findings: [{ field: "recipe.models[1].model", message: expect.stringMatching(/whole.safetensors/) }, {}],
       models: [{ tensors: 2, architecture: null }, { tensors: 2 }],
       output: {
         files: [
