@@ -17,6 +17,8 @@ const POLL_MS = 100;
 const JOB_LIMIT_MS = 600_000;
 /** A program that takes mergekit-yaml's arguments, in an environment of its own. */
 const MERGEKIT = process.env.OWM_BENCH_MERGEKIT;
+/** `M:linear,S:ties`: these merges only, and no job through the hub. */
+const CHOSEN = process.env.OWM_BENCH_MERGES?.split(",");
 /** What mergekit is too slow for in every round is measured less often. */
 const SLOW = new Set(["ties", "dare_ties", "della"]);
 
@@ -182,11 +184,12 @@ export async function benchMerge(stage: Stage, { rounds, quick }: { rounds: numb
   mkdirSync(folder);
   await measured(PYTHON, MODELS, "make", folder, "S");
   await printStarts();
-  for (const [size, runs] of RUNS) {
-    if (quick && size !== "S") continue;
+  for (const [size, all] of RUNS) {
+    const runs = all.filter((run) => CHOSEN?.includes(`${size}:${run}`) ?? (size === "S" || !quick));
+    if (runs.length === 0) continue;
     await measured(PYTHON, MODELS, "make", folder, size);
     for (const run of runs) await benchEngine(folder, size, run, SLOW.has(run) ? Math.min(rounds, 3) : rounds);
     if (size !== "S") rmSync(join(folder, size), { recursive: true });
   }
-  await benchJob(stage, folder, Math.min(rounds, 3));
+  if (CHOSEN === undefined) await benchJob(stage, folder, Math.min(rounds, 3));
 }
