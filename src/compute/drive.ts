@@ -6,6 +6,7 @@ import { jobToken } from "../access/job-tokens";
 import { commitBatch, type Guard } from "../db/client";
 import { jobs } from "../db/schema";
 import { HubError } from "../errors";
+import { hurryVerification } from "../hub/upkeep";
 import type { JobId } from "../ids";
 import type { Platform } from "../platform/platform";
 import { type Answer, askFor, cancelAtCompute, submit } from "./compute-client";
@@ -196,7 +197,10 @@ async function finish(platform: Platform, job: Job, report: Report): Promise<Nex
     try {
       await publish(platform, job, report.result);
     } catch (error) {
-      if (error instanceof Unverified) return pause(platform, job);
+      if (error instanceof Unverified) {
+        await hurryVerification(platform, error.fileId);
+        return pause(platform, job);
+      }
       return failBy(platform, job, error);
     }
     return DONE;

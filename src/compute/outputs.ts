@@ -32,7 +32,14 @@ export type OutputEntry = { readonly path: string; readonly file: NewFile };
 export type HeldFile = { readonly path: string; readonly content: StoredContent; readonly holding: Holding };
 
 /** The hub still computes the SHA-256 of a file that came by chunks. */
-export class Unverified extends Error {}
+export class Unverified extends Error {
+  readonly fileId: number;
+
+  constructor(fileId: number) {
+    super("a file that came by chunks is not verified yet");
+    this.fileId = fileId;
+  }
+}
 
 const UploadedRow = z.object({
   sha256: z.string().transform((text) => parseSha256(text, "sha256")),
@@ -95,7 +102,7 @@ export async function heldFiles(platform: Platform, job: Job, files: readonly Ou
       throw new HubError("output_invalid", {
         problem: `${path} was reported as SHA-256 ${sha256} of ${size} bytes, and no such bytes were uploaded for this job`,
       });
-    if (held.holding.state === "claimed") throw new Unverified();
+    if (held.holding.state === "claimed" && held.holding.fileId !== null) throw new Unverified(held.holding.fileId);
     return { path, content: { sha256, size, source: held.source }, holding: held.holding };
   });
 }

@@ -3,7 +3,7 @@ import { sql } from "drizzle-orm";
 import { asJson, queryRows, type Statement } from "../db/client";
 import { allowedEvent, eventStatement } from "../events/trail";
 import type { Platform } from "../platform/platform";
-import { runTasks } from "../store/tasks";
+import { hurryTask, runTasks } from "../store/tasks";
 import { ingestStep, type Sizes } from "../store/xet/ingest";
 import { verifyStep, type WrongClaim } from "../store/xet/verify";
 import { packStep } from "./git/keep-packs";
@@ -24,6 +24,10 @@ export const STEP_SIZES: Sizes = {
 /** Works until nothing is due or `until` says so. @returns whether work is left that is due now */
 export const runUpkeep = (platform: Platform, until: () => boolean, sizes = STEP_SIZES): Promise<boolean> =>
   runTasks(platform, until, { verify: verifyStep(quarantined, sizes.hash), ingest: ingestStep(sizes), pack: packStep });
+
+/** For those who can't go on before the claims on a Xet file are settled. */
+export const hurryVerification = (platform: Platform, fileId: number): Promise<void> =>
+  hurryTask(platform, "verify", String(fileId), verifyStep(quarantined, STEP_SIZES.hash));
 
 async function quarantined(platform: Platform, claims: readonly WrongClaim[]): Promise<Statement[]> {
   const { db } = platform;

@@ -47,6 +47,8 @@ export const progressOf = (value: unknown): SQL => sql`${JSON.stringify(value)}`
 
 /** Longer than a step takes: until then no other runner takes the task, unless this one is dead. */
 const LEASE_MS = 5 * 60_000;
+/** After so long whoever waits for a task does a step of it. */
+const PATIENCE_MS = 20_000;
 const FIRST_RETRY_MS = 60_000;
 const LAST_RETRY_MS = 6 * 3600_000;
 const MAX_PROBLEM_LENGTH = 500;
@@ -79,6 +81,22 @@ export async function runTasks(
     sql`select exists (select 1 from storage_tasks where due_at <= ${platform.now()}) as due`,
   );
   return left?.due === 1;
+}
+
+/**
+ * Runs a step of one task that someone waits for, if nobody else seems to: it is due, or was taken so long ago that its runner must be
+ * dead. A live one that is merely slow loses nothing but its step.
+ */
+export async function hurryTask(platform: Platform, kind: TaskKind, subject: string, step: Step): Promise<void> {
+  const now = platform.now();
+  const [row] = await queryRows(
+    platform.db,
+    TaskRow,
+    sql`update storage_tasks set due_at = ${now + LEASE_MS}
+      where kind = ${kind} and subject = ${subject} and attempts = 0 and due_at <= ${now + LEASE_MS - PATIENCE_MS}
+      returning kind, subject, progress, attempts`,
+  );
+  if (row !== undefined) await runStep(platform, row, step);
 }
 
 /** Leased by its due time, so that runners side by side do not do the same work twice, and a step that kills its runner holds up no other task. */

@@ -208,6 +208,27 @@ describe("an output that came by chunks", () => {
     expect((await store?.upload(buildFile(MERGED)))?.status).toBe(401);
   });
 
+  test("is verified by the job itself when whoever began to has died", async () => {
+    const id = await at.accept();
+    const steps = new MemorySteps();
+    let waits = 0;
+    steps.onWait = async () => {
+      if (waits++ > 0) {
+        at.hub.time += 10_000;
+        return;
+      }
+      expect((await (await storeOf(at.compute.last)).upload(buildFile(MERGED))).status).toBe(200);
+      expect((await report(at.compute.last, MERGED)).status).toBe(204);
+      // Taken, and never heard of again.
+      await env.DB.prepare("update storage_tasks set due_at = ?")
+        .bind(at.hub.time + 5 * 60_000)
+        .run();
+    };
+    await driveJob(at.hub.platform, steps, id, 1);
+    expect(await at.job(id)).toMatchObject({ state: "succeeded" });
+    expect(waits).toBeGreaterThan(2);
+  });
+
   test("is refused when its bytes are others than were reported", async () => {
     const id = await at.accept();
     const steps = new MemorySteps();
