@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from owm_compute.errors import ComputeError
 from owm_compute.merge.engine import MergeReport, run_program
 from owm_compute.merge.program import Program
-from owm_compute.merge.workers import CHUNK
+from owm_compute.merge.workspace import CHUNK
 from owm_compute.tensors.safetensors_source import SafetensorsSource
 from owm_compute.tensors.torch_io import save_tensors
 

@@ -16,14 +16,7 @@ from owm_compute.backends.base import Control
 from owm_compute.errors import ComputeError, JobCancelled
 from owm_compute.jobs.spawner import Child, Spawner
 from owm_compute.jobs.wire import WireError
-from owm_compute.jobs.work import (
-    MESSAGE,
-    CancelledMessage,
-    ErrorMessage,
-    Message,
-    ResultMessage,
-    WorkRequest,
-)
+from owm_compute.jobs.work import MESSAGE, Message, ResultMessage, WorkRequest, ended
 
 _log = logging.getLogger("owm_compute.local")
 _TICK_S = 0.05
@@ -79,18 +72,9 @@ class LocalBackend:
             if raw is None:
                 continue
             message = MESSAGE.validate_python(raw)
-            if isinstance(message, ResultMessage):
-                return message
-            if isinstance(message, CancelledMessage):
-                raise JobCancelled
-            if isinstance(message, ErrorMessage):
-                raise ComputeError(
-                    message.code,
-                    message.message,
-                    field=message.field,
-                    fix=message.fix,
-                    retryable=message.retryable,
-                )
+            result = ended(message)
+            if result is not None:
+                return result
             on_message(message)
 
     def _died(self, child: Child, log: BinaryIO) -> ComputeError:

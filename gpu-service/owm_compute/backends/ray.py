@@ -15,7 +15,7 @@ import ray
 
 from owm_compute.backends.base import Control
 from owm_compute.errors import ComputeError, JobCancelled
-from owm_compute.jobs.work import MESSAGE, CancelledMessage, ErrorMessage, Message, ResultMessage, WorkRequest
+from owm_compute.jobs.work import MESSAGE, Message, ResultMessage, WorkRequest, ended
 
 _TICK_S = 0.05
 
@@ -52,8 +52,8 @@ class RayBackend:
         self, driver: Any, outcome: Any, control: Control, on_message: Callable[[Message], None]
     ) -> ResultMessage:
         asked_at: float | None = None
-        ended = False
-        while not ended:
+        is_over = False
+        while not is_over:
             control.check()
             if control.cancel.is_set():
                 if asked_at is None:
@@ -61,17 +61,13 @@ class RayBackend:
                     driver.cancel.remote()
                 elif time.monotonic() - asked_at > self._grace:
                     raise JobCancelled
-            ended = bool(ray.wait([outcome], timeout=_TICK_S)[0])
+            is_over = bool(ray.wait([outcome], timeout=_TICK_S)[0])
             for raw in ray.get(driver.messages.remote()):
                 on_message(MESSAGE.validate_python(raw))
-        last = MESSAGE.validate_python(ray.get(outcome))
-        if isinstance(last, CancelledMessage):
-            raise JobCancelled
-        if isinstance(last, ErrorMessage):
-            raise ComputeError(last.code, last.message, field=last.field, fix=last.fix, retryable=last.retryable)
-        if not isinstance(last, ResultMessage):
+        result = ended(MESSAGE.validate_python(ray.get(outcome)))
+        if result is None:
             raise ComputeError("worker_died", "the driver ended without a result", retryable=True)
-        return last
+        return result
 
 
 class _Driver:

@@ -20,8 +20,8 @@ from owm_compute.merge.resolve import Task, count_of, resolve
 from owm_compute.merge.run import open_sources
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tensor_run import ChunkFigures, TensorRun
-from owm_compute.merge.workers import CHUNK, Piece
-from owm_compute.merge.workspace import Workspace, chunk_length
+from owm_compute.merge.workers import Piece
+from owm_compute.merge.workspace import CHUNK, Workspace, chunk_length
 from owm_compute.progress import Silent
 from owm_compute.tensors.spool import use_spool
 from owm_compute.tensors.torch_io import TORCH_DTYPES, bytes_of

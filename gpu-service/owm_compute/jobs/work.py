@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from owm_compute.errors import ComputeError, JobCancelled
 from owm_compute.specs import Kind, OutputPath, Sha256, Strict
 
 # As many shards as a program may have, and the records beside them.
@@ -111,3 +112,14 @@ Message = (
     ProgressMessage | MetricMessage | WrittenMessage | FinishedMessage | ResultMessage | ErrorMessage | CancelledMessage
 )
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
+
+
+def ended(message: Message) -> ResultMessage | None:
+    """The result where the message is one, None where the work goes on; raises what the work ended with otherwise."""
+    if isinstance(message, CancelledMessage):
+        raise JobCancelled
+    if isinstance(message, ErrorMessage):
+        raise ComputeError(
+            message.code, message.message, field=message.field, fix=message.fix, retryable=message.retryable
+        )
+    return message if isinstance(message, ResultMessage) else None

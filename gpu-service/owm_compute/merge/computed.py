@@ -14,10 +14,8 @@ from owm_compute.merge.program import Program
 from owm_compute.merge.resolve import Task, is_exact, resolve
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tensor_run import TensorRun
-from owm_compute.merge.workspace import Workspace, chunk_length
+from owm_compute.merge.workspace import CHUNK, chunk_length, thread_workspaces
 from owm_compute.tensors.operand import Collection, Source
-
-_CHUNK = 1 << 18
 
 
 class ComputedOperand:
@@ -56,15 +54,8 @@ class ComputedSource(Collection):
     def __init__(self, label: str, program: Program, sources: Sequence[Source], store: StatisticStore) -> None:
         files = resolve(program, sources)
         tasks = [task for file in files for task in file.tasks]
-        chunk = chunk_length(max((len(task.operands) for task in tasks), default=1), _CHUNK)
-        local = threading.local()
-
-        def workspace() -> Workspace:
-            found: Workspace | None = getattr(local, "workspace", None)
-            if found is None:
-                found = local.workspace = Workspace(chunk)
-            return found
-
+        chunk = chunk_length(max((len(task.operands) for task in tasks), default=1), CHUNK)
+        workspace = thread_workspaces(chunk)
         super().__init__(
             label, {task.name: ComputedOperand(TensorRun(task, store, workspace), chunk) for task in tasks}
         )

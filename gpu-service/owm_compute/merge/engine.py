@@ -24,7 +24,8 @@ from owm_compute.merge.program import Program
 from owm_compute.merge.record import RECORD, Record, tensor_line
 from owm_compute.merge.resolve import OutputFile, Task, count_of, is_exact, resolve
 from owm_compute.merge.statistics import StatisticStore
-from owm_compute.merge.workers import CHUNK, LocalWorkers, Piece, Workers
+from owm_compute.merge.workers import LocalWorkers, Piece, Workers
+from owm_compute.merge.workspace import CHUNK
 from owm_compute.progress import Progress, Silent
 from owm_compute.tensors.operand import Source
 from owm_compute.tensors.torch_io import TORCH_DTYPES

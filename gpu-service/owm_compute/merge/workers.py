@@ -7,7 +7,6 @@ out shows in the bytes.
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -18,12 +17,9 @@ from owm_compute.merge.method import Apply
 from owm_compute.merge.resolve import OutputFile, Task, count_of
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tensor_run import ChunkFigures, TensorRun
-from owm_compute.merge.workspace import Workspace, chunk_length
+from owm_compute.merge.workspace import chunk_length, thread_workspaces
 from owm_compute.tensors.dtypes import BITS
 from owm_compute.tensors.torch_io import TORCH_DTYPES, bytes_of
-
-CHUNK = 1 << 18
-"""Elements a piece: few enough that several operations find them in the cache."""
 
 
 class Piece(Protocol):
@@ -78,7 +74,7 @@ class LocalWorkers:
         self.length = chunk_length(max((len(task.operands) for task in tasks), default=1), chunk)
         self.ahead = threads
         self._store = store
-        self._local = threading.local()
+        self._workspace = thread_workspaces(self.length)
         self._pool = ThreadPoolExecutor(threads)
         self._runs: dict[str, tuple[TensorRun, Future[Apply] | None]] = {}
         widest = max((BITS[task.spec.dtype] // 8 for task in tasks), default=1)
@@ -123,9 +119,3 @@ class LocalWorkers:
     def close(self) -> None:
         """See `Workers`."""
         self._pool.shutdown(cancel_futures=True)
-
-    def _workspace(self) -> Workspace:
-        workspace: Workspace | None = getattr(self._local, "workspace", None)
-        if workspace is None:
-            workspace = self._local.workspace = Workspace(self.length)
-        return workspace

@@ -5,13 +5,17 @@ A fresh temporary for each operation costs thirty times more in page faults than
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import threading
+from collections.abc import Callable, Hashable
 
 import torch
 
 from owm_compute.merge.method import Chunk
 from owm_compute.merge.resolve import Task
 from owm_compute.tensors.torch_io import TORCH_DTYPES
+
+CHUNK = 1 << 18
+"""Elements a chunk: few enough that several operations find them in the cache."""
 
 
 class Workspace:
@@ -61,3 +65,16 @@ def chunk_length(operands: int, most: int) -> int:
     while length > 1024 and length * operands > 8 * most:
         length //= 2
     return length
+
+
+def thread_workspaces(chunk: int) -> Callable[[], Workspace]:
+    """Gives each thread that asks a workspace of its own, always the same one."""
+    local = threading.local()
+
+    def workspace() -> Workspace:
+        found: Workspace | None = getattr(local, "workspace", None)
+        if found is None:
+            found = local.workspace = Workspace(chunk)
+        return found
+
+    return workspace
