@@ -21,10 +21,10 @@ from owm_compute.merge.run import open_sources
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tensor_run import ChunkFigures, TensorRun
 from owm_compute.merge.workers import Piece
-from owm_compute.merge.workspace import CHUNK, Workspace, chunk_length
+from owm_compute.merge.workspace import CHUNK, Workspace, chunk_length, output_dtype
 from owm_compute.progress import Silent
 from owm_compute.tensors.spool import use_spool
-from owm_compute.tensors.torch_io import TORCH_DTYPES, bytes_of
+from owm_compute.tensors.torch_io import bytes_of
 
 _PIECES_A_WORKER = 4
 _Answer = tuple[ChunkFigures, npt.NDArray[np.uint8]] | dict[str, Any]
@@ -49,7 +49,7 @@ class MergeActor:
     def compute(self, name: str, start: int, length: int) -> _Answer:
         """One piece, or the error that it ended with: Ray would wrap an exception until it can't be told."""
         run = self._runs[name]
-        out = torch.empty(length, dtype=TORCH_DTYPES[run.task.spec.dtype])
+        out = torch.empty(length, dtype=output_dtype(run.task))
         try:
             if run.task.is_exact:
                 figures = run.copy_equal(start, out)

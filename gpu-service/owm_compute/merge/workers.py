@@ -17,9 +17,9 @@ from owm_compute.merge.method import Apply
 from owm_compute.merge.resolve import OutputFile, Task, count_of
 from owm_compute.merge.statistics import StatisticStore
 from owm_compute.merge.tensor_run import ChunkFigures, TensorRun
-from owm_compute.merge.workspace import chunk_length, thread_workspaces
+from owm_compute.merge.workspace import chunk_length, output_dtype, thread_workspaces
 from owm_compute.tensors.dtypes import BITS
-from owm_compute.tensors.torch_io import TORCH_DTYPES, bytes_of
+from owm_compute.tensors.torch_io import bytes_of
 
 
 class Piece(Protocol):
@@ -99,7 +99,7 @@ class LocalWorkers:
         if start + length == count_of(task.spec.shape):
             self.forget(task)
         buffer = self._buffers.get()
-        dtype = torch.uint8 if task.spec.dtype == "BOOL" else TORCH_DTYPES[task.spec.dtype]
+        dtype = output_dtype(task)
         out = buffer[: length * dtype.itemsize].view(dtype)
         if apply is None:
             work = self._pool.submit(run.copy_equal, start, out)

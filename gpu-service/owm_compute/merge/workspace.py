@@ -54,6 +54,11 @@ class Workspace:
         return Chunk(start, length, models, base, lambda i: self.view(("scratch", i), wide, length))
 
 
+def output_dtype(task: Task) -> torch.dtype:
+    """What a piece of the output is held in. Bools are bytes: a stored 2 is no valid bool and must not become 1."""
+    return torch.uint8 if task.spec.dtype == "BOOL" else TORCH_DTYPES[task.spec.dtype]
+
+
 def wide_dtype(task: Task) -> torch.dtype:
     """What a task computes in: float32, or float64 where an operand is."""
     return torch.float64 if any(operand.dtype == "F64" for operand in task.operands) else torch.float32
